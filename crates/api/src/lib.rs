@@ -1,0 +1,13 @@
+//! What a Kubernetes object is, without I/O: the resource table, metadata, selectors, quantities,
+//! schemas, patches, defaults, validation and printing.
+//!
+//! Everything here is a pure function of bytes and values. This crate knows no tokio, no files and
+//! no sockets, and never panics on what came from outside.
+
+pub mod object;
+pub mod resource;
+pub mod status;
+
+pub use object::{Header, Object, OwnerReference};
+pub use resource::Gvr;
+pub use status::Status;

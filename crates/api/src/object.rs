@@ -1,0 +1,209 @@
+//! An object as the system holds it: its JSON bytes and the small header that decisions need.
+//!
+//! The bytes are what clients receive; nothing is encoded again on the way out. The header is
+//! parsed once, when an object enters the process, and answers selectors, owner look-ups and keys
+//! without touching the JSON.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// One API object at one revision. Shared, never changed.
+#[derive(Clone)]
+pub struct Object {
+    pub header: Header,
+    /// The whole object as JSON, with `metadata.resourceVersion` set to the header's revision.
+    pub bytes: Bytes,
+}
+
+/// What decisions need of an object without its JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    pub name: Box<str>,
+    /// Empty for objects of the cluster.
+    pub namespace: Box<str>,
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion`: the store's revision of the last write to this object; 0 when
+    /// it was never stored.
+    pub revision: u64,
+    /// `metadata.generation`; 0 when absent.
+    pub generation: i64,
+    /// Sorted by key.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// RFC 3339, as in the JSON; empty when absent.
+    pub creation_timestamp: Box<str>,
+    /// RFC 3339, as in the JSON; absent unless the object is being deleted.
+    pub deletion_timestamp: Option<Box<str>>,
+    pub finalizers: Box<[Box<str>]>,
+    pub owners: Box<[OwnerReference]>,
+    /// Values of the resource's selectable fields beyond `metadata.name` and
+    /// `metadata.namespace`, in the order of the resource table's list. Set by the cache; empty
+    /// for objects that did not come from one.
+    pub fields: Box<[Box<str>]>,
+}
+
+/// `metadata.ownerReferences[]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    pub api_version: Box<str>,
+    pub kind: Box<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
+    pub controller: bool,
+    pub block_owner_deletion: bool,
+}
+
+/// Bytes that are not an API object.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("not a JSON object with metadata")]
+    Decode(#[source] serde_json::Error),
+    #[error("metadata.resourceVersion {0:?} is not a number")]
+    Revision(String),
+}
+
+impl Object {
+    /// Reads the header of an object's JSON.
+    pub fn parse(bytes: Bytes) -> Result<Self, ObjectError> {
+        let header = Header::parse(&bytes)?;
+        Ok(Object { header, bytes })
+    }
+
+    /// Decodes the whole object into a typed view.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.bytes)
+    }
+
+    /// `namespace/name`, or `name` for objects of the cluster.
+    pub fn key(&self) -> String {
+        self.header.key()
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Object({} @{}, {} bytes)", self.key(), self.header.revision, self.bytes.len())
+    }
+}
+
+/// The shape that [`Header::parse`] reads; everything else is skipped without allocation.
+#[derive(Deserialize)]
+struct RawObject<'a> {
+    #[serde(borrow, default)]
+    metadata: RawMetadata<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawMetadata<'a> {
+    name: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+    uid: Option<Box<str>>,
+    #[serde(borrow)]
+    resource_version: Option<std::borrow::Cow<'a, str>>,
+    generation: Option<i64>,
+    labels: Option<std::collections::BTreeMap<Box<str>, Box<str>>>,
+    creation_timestamp: Option<Box<str>>,
+    deletion_timestamp: Option<Box<str>>,
+    finalizers: Option<Vec<Box<str>>>,
+    owner_references: Option<Vec<RawOwnerReference>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawOwnerReference {
+    api_version: Option<Box<str>>,
+    kind: Option<Box<str>>,
+    name: Option<Box<str>>,
+    uid: Option<Box<str>>,
+    controller: Option<bool>,
+    block_owner_deletion: Option<bool>,
+}
+
+impl Header {
+    /// Reads the header out of an object's JSON.
+    pub fn parse(json: &[u8]) -> Result<Self, ObjectError> {
+        let raw: RawObject<'_> = serde_json::from_slice(json).map_err(ObjectError::Decode)?;
+        let metadata = raw.metadata;
+        let revision = match metadata.resource_version.as_deref() {
+            None | Some("") => 0,
+            Some(text) => text.parse().map_err(|_| ObjectError::Revision(text.to_owned()))?,
+        };
+        let owners = metadata.owner_references.unwrap_or_default().into_iter().map(|owner| OwnerReference {
+            api_version: owner.api_version.unwrap_or_default(),
+            kind: owner.kind.unwrap_or_default(),
+            name: owner.name.unwrap_or_default(),
+            uid: owner.uid.unwrap_or_default(),
+            controller: owner.controller.unwrap_or_default(),
+            block_owner_deletion: owner.block_owner_deletion.unwrap_or_default(),
+        });
+        Ok(Header {
+            name: metadata.name.unwrap_or_default(),
+            namespace: metadata.namespace.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            revision,
+            generation: metadata.generation.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default().into_iter().collect(),
+            creation_timestamp: metadata.creation_timestamp.unwrap_or_default(),
+            deletion_timestamp: metadata.deletion_timestamp,
+            finalizers: metadata.finalizers.unwrap_or_default().into(),
+            owners: owners.collect(),
+            fields: Box::default(),
+        })
+    }
+
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let at = self.labels.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
+        Some(&self.labels[at].1)
+    }
+
+    /// The owner that controls this object (at most one may).
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owners.iter().find(|owner| owner.controller)
+    }
+
+    /// Whether deletion was asked for and waits for grace or finalizers.
+    pub fn is_terminating(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
+    /// `namespace/name`, or `name` for objects of the cluster.
+    pub fn key(&self) -> String {
+        if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
+    }
+}
+
+/// What most readers hold: an object that the cache, watchers and informers share.
+pub type ObjectRef = Arc<Object>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_reads_what_decisions_need() {
+        let json = br#"{"kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u","resourceVersion":"7",
+            "generation":2,"labels":{"z":"1","b":"2"},"creationTimestamp":null,
+            "ownerReferences":[{"kind":"ReplicaSet","name":"r","uid":"x","apiVersion":"apps/v1","controller":true}]},
+            "spec":{"containers":[{"name":"c"}]}}"#;
+        let header = Header::parse(json).expect("a valid object");
+        assert_eq!(header.key(), "n/a");
+        assert_eq!(header.revision, 7);
+        assert_eq!(header.label("b"), Some("2"));
+        assert_eq!(header.label("c"), None);
+        assert_eq!(header.controller().map(|owner| owner.uid.as_ref()), Some("x"));
+        assert!(!header.is_terminating());
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error() {
+        for json in [&b"[]"[..], b"{\"metadata\":[]}", b"{\"metadata\":{\"resourceVersion\":\"x\"}}", b"", b"{"] {
+            assert!(Header::parse(json).is_err(), "{json:?}");
+        }
+    }
+}
