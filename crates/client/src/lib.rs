@@ -14,6 +14,7 @@ use sampan_api::object::ObjectRef;
 use sampan_api::{Gvr, Status};
 
 pub mod informer;
+pub mod node_streams;
 pub mod queue;
 pub mod typed;
 
