@@ -1,0 +1,82 @@
+//! What can go wrong, by operation.
+
+use std::path::PathBuf;
+
+use crate::{Entry, Revision};
+
+/// The store itself does not work.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A read or a write of the file failed. Nothing was changed; later calls may succeed.
+    #[error("the store {path} cannot {action}: {reason}")]
+    Io {
+        path: PathBuf,
+        action: &'static str,
+        reason: String,
+        /// The file system is full: room must be made before a write can succeed.
+        full: bool,
+    },
+    /// The file's content is not what was written, or not a store of ours.
+    #[error("the store {path} is corrupted: {what}")]
+    Corrupt { path: PathBuf, what: String },
+    /// The file was written by a release with another format.
+    #[error("the store {path} has format {found}, and this release reads format {supported}")]
+    Format { path: PathBuf, found: u64, supported: u64 },
+    #[error("the store {path} is in use by another process")]
+    Locked { path: PathBuf },
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a commit did not happen. Nothing of it is stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The expectation of the write at `index` does not hold; `current` is what the key holds.
+    #[error("write {index} does not match: {}", Current(current.as_deref()))]
+    Mismatch { index: usize, current: Option<Box<Entry>> },
+    #[error("write {index} is invalid: {fault}")]
+    Invalid { index: usize, fault: WriteFault },
+    #[error("{count} writes in one commit, of which there may be {limit}")]
+    TooMany { count: usize, limit: usize },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What no store takes, whatever it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFault {
+    #[error("the key is empty")]
+    EmptyKey,
+    #[error("the key has {size} bytes, of which there may be {limit}")]
+    KeyTooLong { size: usize, limit: usize },
+    #[error("the value has {size} bytes, of which there may be {limit}")]
+    ValueTooLarge { size: usize, limit: usize },
+    #[error("the key occurs twice in the commit")]
+    DuplicateKey,
+}
+
+/// Why a watch could not start, or ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The revision lies before the history window, which reaches back to `oldest`.
+    #[error("the required revision has been compacted; the oldest is {oldest}")]
+    Compacted { oldest: Revision },
+    /// The watch was not read fast enough and missed events after `after`, the last revision whose
+    /// events it delivers. A new watch from there goes on while the history reaches back to it.
+    #[error("the watch lags behind and ends after revision {after}")]
+    Lagged { after: Revision },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Says what a key holds, without its value.
+struct Current<'a>(Option<&'a Entry>);
+
+impl std::fmt::Display for Current<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(entry) => write!(f, "{} is at revision {}", entry.key, entry.revision),
+            None => f.write_str("the key does not exist"),
+        }
+    }
+}
