@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! Images: a content-addressed store of unpacked layers, archives in and out of it, and the client
+//! that pulls from registries.
+//!
+//! Invariants: an image that the store shows is complete and verified, also after a crash; no
+//! archive can write outside the directory it is unpacked into, nor exceed its [`Limits`].
+//! This crate starts no processes and knows neither pods nor containers.
+//!
+//! ```text
+//! ImageStore::open(dir) -> Result<ImageStore, StoreError>                  Clone + Send + Sync
+//!   .find(text) -> Result<Option<Image>, ReferenceError>                   name, digest or id
+//!   .resolve(&Reference) -> Option<Image>      .list() -> Vec<Image>
+//!   .lease(&image.id) -> Result<Lease, StoreError>                         while held: in use
+//!   .remove(text).await -> Result<Removed, StoreError>   .prune().await -> Result<Removed, StoreError>
+//!   .import(reader, ImportOptions).await / .import_path(path, …).await -> Result<Vec<String>, ImportError>
+//!   .save(names, writer).await -> Result<(), StoreError>
+//!   .pack(PackSource, &Reference, ImageConfig).await -> Result<Image, ImportError>
+//!   .prepare_rootfs(&Image, dir, read_only).await -> Result<PathBuf, RootfsError>
+//! unmount_rootfs(dir).await, remove_rootfs(dir).await -> Result<(), RootfsError>
+//! resolve_user(rootfs, "user[:group]") -> Result<ResolvedUser, UserError>  blocking, short
+//! RegistryClient::new(RegistryOptions)         Clone + Send + Sync
+//!   .pull(&store, &Reference, &Auth, Option<ProgressSink>).await -> Result<Image, Arc<PullError>>
+//! Auth::from_docker_config(&[u8]) -> Result<Auth, AuthError>; Auth::merge; PullError::kind()
+//! ```
+
+pub mod digest;
+pub mod image;
+pub mod reference;
+
+pub use digest::Digest;
+pub use image::{Image, ImageConfig, Layer, host_architecture};
+pub use reference::{Reference, ReferenceError};
