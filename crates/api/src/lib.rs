@@ -4,8 +4,11 @@
 //! Everything here is a pure function of bytes and values. This crate knows no tokio, no files and
 //! no sockets, and never panics on what came from outside.
 
+pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod resource;
+pub mod selector;
 pub mod status;
 
 pub use object::{Header, Object, OwnerReference};
