@@ -8,8 +8,10 @@ pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod resource;
+pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 
 pub use object::{Header, Object, OwnerReference};
 pub use resource::Gvr;
