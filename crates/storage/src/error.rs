@@ -7,7 +7,9 @@ use crate::{Entry, Revision};
 /// The store itself does not work.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A read or a write of the file failed. Nothing was changed; later calls may succeed.
+    /// A read or a write of the file failed; later calls may succeed. Whether a commit that got
+    /// this is stored is only known by reading: it is either whole or not at all, and watches hold
+    /// its events if it is.
     #[error("the store {path} cannot {action}: {reason}")]
     Io {
         path: PathBuf,
@@ -28,7 +30,7 @@ pub enum StoreError {
     Closed,
 }
 
-/// Why a commit did not happen. Nothing of it is stored.
+/// Why a commit did not happen. Nothing of it is stored, save as [`StoreError::Io`] says.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// The expectation of the write at `index` does not hold; `current` is what the key holds.
@@ -36,8 +38,11 @@ pub enum CommitError {
     Mismatch { index: usize, current: Option<Box<Entry>> },
     #[error("write {index} is invalid: {fault}")]
     Invalid { index: usize, fault: WriteFault },
-    #[error("{count} writes in one commit, of which there may be {limit}")]
-    TooMany { count: usize, limit: usize },
+    /// A commit has between one and `limit` writes.
+    #[error("{count} writes in one commit, of which there may be 1 to {limit}")]
+    Count { count: usize, limit: usize },
+    #[error("{bytes} bytes in one commit, of which there may be {limit}")]
+    Size { bytes: usize, limit: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -19,10 +19,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod disk;
 mod error;
+mod history;
+mod redb_store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod watch;
+mod writer;
 
 pub use error::{CommitError, StoreError, WatchError, WriteFault};
+pub use history::HistoryBound;
+pub use redb_store::{Options, RedbStore};
 pub use watch::{Watch, WatchBound, WatchSender};
 
 /// The store's clock: one tick per commit. 0 is the empty store that never took a write.
@@ -34,6 +42,8 @@ pub const MAX_KEY_BYTES: usize = 4096;
 pub const MAX_VALUE_BYTES: usize = 8 << 20;
 /// The most writes of one [`Store::commit_all`].
 pub const MAX_WRITES: usize = 1024;
+/// The most bytes of keys and values of one [`Store::commit_all`].
+pub const MAX_COMMIT_BYTES: usize = 32 << 20;
 
 /// One key as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub struct WatchBound {
 
 impl Default for WatchBound {
     fn default() -> Self {
-        WatchBound { events: 16_384, bytes: 64 << 20 }
+        WatchBound { events: 16_384, bytes: 16 << 20 }
     }
 }
 
