@@ -6,11 +6,13 @@
 
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod strategic;
 pub mod table;
 
 pub use object::{Header, Object, OwnerReference};
