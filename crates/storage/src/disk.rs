@@ -230,6 +230,10 @@ fn create(path: &Path, cache_bytes: usize) -> Result<(), StoreError> {
 fn open_database(path: &Path, file: File, cache_bytes: usize) -> Result<Database, StoreError> {
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
+    let name = path.to_owned();
+    builder.set_repair_callback(move |repair| {
+        tracing::info!(path = %name.display(), progress = repair.progress(), "the store was not closed; checking it");
+    });
     guarded(path, "open", || builder.create_file(file).map_err(redb::Error::from))
 }
 
