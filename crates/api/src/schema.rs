@@ -3,12 +3,15 @@
 //! A [`Schema`] is an arena: types, fields and type expressions in flat vectors that refer to each
 //! other by index. The one of the built-in kinds ([`builtin`]) borrows its names from a table that
 //! is compiled in (`crates/api/schema/types.txt`, written by `cargo xtask generate-schemas`); a
-//! custom resource definition has one of its own ([`Schema::from_structural`]). The descriptions of
+//! custom resource definition brings one of its own. The descriptions of
 //! types and fields are kept compressed and apart, as only OpenAPI wants them
 //! ([`descriptions`]).
 //!
 //! [`decode`] reads a request's bytes under limits, [`check`] holds a value against its type.
 
+pub mod check;
+pub mod decode;
+mod message;
 mod parse;
 
 use std::borrow::Cow;
@@ -16,6 +19,9 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::OnceLock;
 
+pub use check::{Report, check};
+pub use decode::{DecodeError, Decoded, decode};
+pub use message::{FieldValidation, cannot_be_handled, unrecognized};
 pub use parse::ParseError;
 
 /// A name that is compiled in or that came with a custom resource definition.
@@ -39,8 +45,10 @@ pub enum Node {
     Number,
     /// Standard base64 in a string.
     Bytes,
-    /// RFC 3339 in a string (`metav1.Time`, `metav1.MicroTime`).
+    /// RFC 3339 in a string (`metav1.Time`).
     Time,
+    /// RFC 3339 with microseconds in a string (`metav1.MicroTime`).
+    MicroTime,
     /// `resource.Quantity`: a string or a number.
     Quantity,
     /// A string or an int32.
@@ -259,3 +267,6 @@ impl Descriptions {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,3 +297,6 @@ impl Table {
         Table::of(entries)
     }
 }
+
+#[cfg(test)]
+mod tests;

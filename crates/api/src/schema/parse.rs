@@ -109,6 +109,7 @@ fn special(name: &str) -> Option<Node> {
     match name {
         "io.k8s.apimachinery.pkg.api.resource.Quantity" => Some(Node::Quantity),
         "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Some(Node::IntOrString),
+        "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime" => Some(Node::MicroTime),
         _ => None,
     }
 }

@@ -33,6 +33,7 @@ impl MergeSchema for SchemaMerge<'_> {
             | Node::Number
             | Node::Bytes
             | Node::Time
+            | Node::MicroTime
             | Node::Quantity
             | Node::IntOrString
             | Node::Any
