@@ -10,10 +10,10 @@
 //!   .find(text) -> Result<Option<Image>, ReferenceError>                   name, digest or id
 //!   .resolve(&Reference) -> Option<Image>      .list() -> Vec<Image>
 //!   .lease(&image.id) -> Result<Lease, StoreError>                         while held: in use
-//!   .remove(text).await -> Result<Removed, StoreError>   .prune().await -> Result<Removed, StoreError>
+//!   .remove(text).await -> Result<Removed, StoreError>   .prune(PruneScope).await -> Result<Removed, StoreError>
 //!   .import(reader, ImportOptions).await / .import_path(path, …).await -> Result<Vec<String>, ImportError>
 //!   .save(names, writer).await -> Result<(), StoreError>
-//!   .pack(PackSource, &Reference, ImageConfig).await -> Result<Image, ImportError>
+//!   .pack(PackSource, &Reference, ImageConfig).await -> Result<Image, PackError>
 //!   .prepare_rootfs(&Image, dir, read_only).await -> Result<PathBuf, RootfsError>
 //! unmount_rootfs(dir).await, remove_rootfs(dir).await -> Result<(), RootfsError>
 //! resolve_user(rootfs, "user[:group]") -> Result<ResolvedUser, UserError>  blocking, short
@@ -22,10 +22,26 @@
 //! Auth::from_docker_config(&[u8]) -> Result<Auth, AuthError>; Auth::merge; PullError::kind()
 //! ```
 
+pub mod archive;
 pub mod digest;
 pub mod image;
+pub mod limits;
+mod manifest;
+pub mod pack;
 pub mod reference;
+pub mod rootfs;
+pub mod store;
+pub mod unpack;
+pub mod user;
 
+pub use archive::{ImportError, ImportOptions, ImportProgress};
 pub use digest::Digest;
 pub use image::{Image, ImageConfig, Layer, host_architecture};
+pub use limits::{LimitExceeded, Limits};
+pub use manifest::ManifestError;
+pub use pack::{PackError, PackSource};
 pub use reference::{Reference, ReferenceError};
+pub use rootfs::{RootfsError, remove_rootfs, unmount_rootfs};
+pub use store::{ImageStore, InstallError, Lease, PruneScope, Removed, StoreError};
+pub use unpack::UnpackError;
+pub use user::{ResolvedUser, UserError, resolve_user};
