@@ -5,6 +5,7 @@
 //! no sockets, and never panics on what came from outside.
 
 pub mod discovery;
+pub mod defaults;
 pub mod names;
 pub mod object;
 pub mod patch;
