@@ -21,7 +21,10 @@ use crate::{Client, ListOptions, WatchEvent};
 #[derive(Clone, Debug)]
 pub enum InformerEvent {
     /// The object appeared or changed; `old` is what the view held before.
-    Applied { old: Option<ObjectRef>, new: ObjectRef },
+    Applied {
+        old: Option<ObjectRef>,
+        new: ObjectRef,
+    },
     Deleted(ObjectRef),
     /// The first list is complete in the view.
     Synced,
@@ -56,7 +59,8 @@ impl Informer {
     ) -> Self {
         let view = Arc::new(View::default());
         let (synced_sender, synced) = watch::channel(false);
-        let follower = Follower { client, gvr, namespace, selection, events, view: view.clone(), synced: synced_sender };
+        let follower =
+            Follower { client, gvr, namespace, selection, events, view: view.clone(), synced: synced_sender };
         Informer { view, synced, task: tokio::spawn(follower.run()) }
     }
 
@@ -156,16 +160,21 @@ impl Follower {
 
     /// Makes the view equal to a list and reports only what differs.
     fn replace(&self, items: Vec<ObjectRef>) {
-        let fresh: BTreeMap<String, ObjectRef> = items.into_iter().map(|object| (object.key(), object)).collect();
+        let fresh: BTreeMap<String, ObjectRef> =
+            items.into_iter().map(|object| (object.key(), object)).collect();
         let gone: Vec<ObjectRef> = {
             let view = self.view.objects.read();
-            view.iter().filter(|(key, _)| !fresh.contains_key(*key)).map(|(_, object)| object.clone()).collect()
+            view.iter()
+                .filter(|(key, _)| !fresh.contains_key(*key))
+                .map(|(_, object)| object.clone())
+                .collect()
         };
         for object in gone {
             self.delete(object);
         }
         for object in fresh.into_values() {
-            let known = self.get(&object.key()).is_some_and(|old| old.header.revision == object.header.revision);
+            let known =
+                self.get(&object.key()).is_some_and(|old| old.header.revision == object.header.revision);
             if !known {
                 self.apply(object);
             }

@@ -13,9 +13,12 @@ use futures_util::Stream;
 use sampan_api::object::ObjectRef;
 use sampan_api::{Gvr, Status};
 
+pub mod events;
 pub mod informer;
 pub mod node_streams;
 pub mod queue;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod typed;
 
 pub use informer::{Informer, InformerEvent};
@@ -108,11 +111,19 @@ pub struct DeleteOptions {
 pub trait Backend: Send + Sync + 'static {
     async fn get(&self, target: Target<'_>) -> Result<ObjectRef, Status>;
     /// `namespace` is `None` for all namespaces.
-    async fn list(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions)
-    -> Result<ObjectList, Status>;
+    async fn list(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<ObjectList, Status>;
     /// Starts after `options.revision`; without one, first sends what exists as `Added`.
-    async fn watch(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions)
-    -> Result<WatchStream, Status>;
+    async fn watch(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<WatchStream, Status>;
     /// Creates an object, or posts to a subresource when the target names one. `target.name` is
     /// empty when creating an object: its name is in the body.
     async fn create(&self, target: Target<'_>, body: Bytes) -> Result<ObjectRef, Status>;

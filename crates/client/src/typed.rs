@@ -134,7 +134,12 @@ impl<T: Resource> Api<T> {
         self.decode(&self.backend.patch(self.target(name, None), kind, self.encode(patch)?).await?)
     }
 
-    pub async fn patch_status(&self, name: &str, kind: PatchKind, patch: &impl Serialize) -> Result<T, Status> {
+    pub async fn patch_status(
+        &self,
+        name: &str,
+        kind: PatchKind,
+        patch: &impl Serialize,
+    ) -> Result<T, Status> {
         let body = self.encode(patch)?;
         self.decode(&self.backend.patch(self.target(name, Some("status")), kind, body).await?)
     }
