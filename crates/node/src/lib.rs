@@ -1,1 +1,10 @@
-//! See ARCHITECTURE.md.
+//! The node agent: runs the pods that are bound to this node, and knows the cluster only through
+//! the API.
+
+pub mod amounts;
+pub mod config;
+pub mod pod;
+pub mod spec;
+pub mod status;
+pub mod volumes;
+pub mod worker;

@@ -1,0 +1,91 @@
+//! What the node is told at start. Validated by the composition root, immutable afterwards.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Taint;
+
+/// The settings of one node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// `metadata.name` of the Node object; a DNS-1123 subdomain.
+    pub name: String,
+    /// Pods, logs and state live below this directory.
+    pub data_dir: PathBuf,
+    /// The binary that re-executes itself as a pod's supervisor.
+    pub supervisor_exe: PathBuf,
+    /// The addresses of this node's pods: network address and prefix length.
+    pub pod_cidr: (Ipv4Addr, u8),
+    /// The addresses of cluster IPs: network address and prefix length.
+    pub service_cidr: (Ipv4Addr, u8),
+    /// The address that pods find in their `resolv.conf`.
+    pub cluster_dns: IpAddr,
+    /// `cluster.local` unless set otherwise.
+    pub cluster_domain: String,
+    /// The node's own address, reported as `InternalIP` and as the pods' `hostIP`.
+    pub node_ip: IpAddr,
+    /// Additional labels of the Node object.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the Node object gets when it is first registered.
+    pub taints: Vec<Taint>,
+    /// `status.capacity.pods`.
+    pub max_pods: u32,
+    /// The cgroup below which all pods are placed, absolute in each hierarchy.
+    pub cgroup_root: PathBuf,
+    /// The host's file that pods with `dnsPolicy: Default` inherit.
+    pub resolv_conf: PathBuf,
+    /// Where profiles of type `Localhost` are found.
+    pub seccomp_dir: PathBuf,
+    /// The most that one pod's processes may number; 0 is no limit.
+    pub pod_pids_limit: i64,
+    /// A container log file is rotated when it has this many bytes.
+    pub log_max_bytes: u64,
+    /// Files that are kept of one container's log, the current one included.
+    pub log_max_files: u32,
+}
+
+impl NodeConfig {
+    /// A node with upstream's defaults for everything that is not named.
+    pub fn new(
+        name: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+        supervisor_exe: impl Into<PathBuf>,
+    ) -> Self {
+        let data_dir = data_dir.into();
+        NodeConfig {
+            name: name.into(),
+            seccomp_dir: data_dir.join("seccomp"),
+            data_dir,
+            supervisor_exe: supervisor_exe.into(),
+            pod_cidr: (Ipv4Addr::new(10, 42, 0, 0), 24),
+            service_cidr: (Ipv4Addr::new(10, 43, 0, 0), 16),
+            cluster_dns: IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10)),
+            cluster_domain: "cluster.local".to_owned(),
+            node_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            max_pods: 110,
+            cgroup_root: PathBuf::from("/sampan"),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            pod_pids_limit: 0,
+            log_max_bytes: 10 << 20,
+            log_max_files: 5,
+        }
+    }
+
+    /// The directory of one pod.
+    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.data_dir.join("pods").join(uid)
+    }
+
+    /// The directory that holds one directory per pod.
+    pub fn pods_dir(&self) -> PathBuf {
+        self.data_dir.join("pods")
+    }
+
+    /// The directory of one pod's logs: one directory per container in it.
+    pub fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.data_dir.join("logs/pods").join(format!("{namespace}_{name}_{uid}"))
+    }
+}

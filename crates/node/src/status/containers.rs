@@ -1,0 +1,114 @@
+//! `containerStatuses` and `initContainerStatuses`.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::ID_PREFIX;
+use crate::pod::{self, ContainerKind};
+use crate::worker::state::{ContainerRecord, Phase, PodState, Terminated, Waiting};
+
+/// The statuses of the init containers and of the main ones, in the order of the specification.
+/// `finished` is whether the pod has its final phase.
+pub fn statuses(state: &PodState, finished: bool) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
+    let spec = pod::spec(&state.pod);
+    let mut init = Vec::new();
+    let mut main = Vec::new();
+    for record in &state.containers {
+        let container = pod::container(spec, &record.name);
+        let status = status(record, container, finished);
+        match record.kind {
+            ContainerKind::Init | ContainerKind::Sidecar => init.push(status),
+            ContainerKind::Main => main.push(status),
+        }
+    }
+    (init, main)
+}
+
+fn status(record: &ContainerRecord, container: Option<&Container>, finished: bool) -> ContainerStatus {
+    let (current, last) = match &record.phase {
+        Phase::Waiting(waiting) | Phase::Starting(waiting) if finished => match &record.last {
+            // It will not be started again: how it ended is its state.
+            Some(ended) => (terminated(ended), None),
+            None => (waiting_state(waiting), None),
+        },
+        Phase::Waiting(waiting) | Phase::Starting(waiting) => (waiting_state(waiting), record.last.as_ref()),
+        Phase::Running(running) | Phase::Stopping(running) => {
+            let running = ContainerStateRunning { started_at: Some(Time(running.started_at)) };
+            let current = ContainerState { running: Some(running), ..ContainerState::default() };
+            (current, record.last.as_ref())
+        }
+        Phase::Exited(ended) => (terminated(ended), record.last.as_ref()),
+    };
+    let id = record.running().map(|running| running.id.as_str());
+    let id = id.or(match &record.phase {
+        Phase::Exited(ended) => Some(ended.id.as_str()),
+        Phase::Waiting(_) | Phase::Starting(_) => record.last.as_ref().map(|ended| ended.id.as_str()),
+        Phase::Running(_) | Phase::Stopping(_) => None,
+    });
+    let resources = container.and_then(|container| container.resources.clone());
+    let resources = resources.filter(|all| all.limits.is_some() || all.requests.is_some());
+    let image = record.image.as_ref();
+    let spec_image = container.and_then(|container| container.image.clone()).unwrap_or_default();
+    ContainerStatus {
+        name: record.name.clone(),
+        image: image.map(|image| image.name.clone()).filter(|name| !name.is_empty()).unwrap_or(spec_image),
+        image_id: image.map(|image| image.id.clone()).unwrap_or_default(),
+        container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{ID_PREFIX}{id}")),
+        ready: is_ready(record),
+        started: Some(record.running().is_some_and(|running| running.started && running.hooked)),
+        restart_count: record.restart_count,
+        state: Some(current),
+        last_state: Some(last.map(terminated).unwrap_or_default()),
+        allocated_resources: resources.as_ref().and_then(|all| all.requests.clone()),
+        resources: record.running().and(resources),
+        volume_mounts: container.and_then(mounts),
+        ..ContainerStatus::default()
+    }
+}
+
+fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_deref().filter(|mounts| !mounts.is_empty())?;
+    let status = |mount: &k8s_openapi::api::core::v1::VolumeMount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|read_only| *read_only),
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| "Disabled".to_owned()),
+    };
+    Some(mounts.iter().map(status).collect())
+}
+
+/// An init container is ready when it succeeded; any other while it is up and its probes agree.
+pub fn is_ready(record: &ContainerRecord) -> bool {
+    match (&record.phase, record.kind) {
+        (Phase::Exited(ended), ContainerKind::Init) => ended.exit_code == 0,
+        (
+            Phase::Running(running) | Phase::Stopping(running),
+            ContainerKind::Main | ContainerKind::Sidecar,
+        ) => running.started && running.hooked && running.ready,
+        (Phase::Running(_) | Phase::Stopping(_), ContainerKind::Init)
+        | (Phase::Exited(_), ContainerKind::Main | ContainerKind::Sidecar)
+        | (Phase::Waiting(_) | Phase::Starting(_), _) => false,
+    }
+}
+
+fn waiting_state(waiting: &Waiting) -> ContainerState {
+    let waiting =
+        ContainerStateWaiting { reason: Some(waiting.reason.clone()), message: waiting.message.clone() };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+fn terminated(ended: &Terminated) -> ContainerState {
+    let terminated = ContainerStateTerminated {
+        container_id: (!ended.id.is_empty()).then(|| format!("{ID_PREFIX}{}", ended.id)),
+        exit_code: ended.exit_code,
+        signal: None,
+        reason: Some(ended.reason.clone()),
+        message: ended.message.clone(),
+        started_at: ended.started_at.map(Time),
+        finished_at: Some(Time(ended.finished_at)),
+    };
+    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+}

@@ -1,0 +1,3 @@
+//! Volumes: what a pod's containers find mounted.
+
+pub mod inside;
