@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod defaults;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;
@@ -20,3 +21,6 @@ pub mod table;
 pub use object::{Header, Object, OwnerReference};
 pub use resource::Gvr;
 pub use status::Status;
+
+/// The version of Kubernetes whose built-in APIs are served.
+pub const KUBERNETES_VERSION: &str = "v1.35.0";

@@ -196,6 +196,11 @@ impl Schema {
         }
     }
 
+    /// Feeds everything that tells two schemas apart to a digest.
+    pub fn fingerprint(&self, mut feed: impl FnMut(&[u8])) {
+        feed(format!("{:?}{:?}{:?}{:?}", self.types, self.fields, self.nodes, self.extras).as_bytes());
+    }
+
     /// Walks from a type along field names, through lists and maps (whose keys count as a step,
     /// whose indices do not). For merging: the last field of `spec.template.spec.containers`.
     pub fn walk(&self, from: TypeId, path: &[&str]) -> Option<&Field> {

@@ -1,0 +1,91 @@
+use std::collections::HashSet;
+
+use super::*;
+
+fn parse(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).expect("JSON")
+}
+
+/// Calls `visit` with every reference in a document.
+fn references<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str)) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(target)) = map.get("$ref") {
+                visit(target);
+            }
+            map.values().for_each(|value| references(value, visit));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, visit)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Every reference resolves and no two operations share an id.
+fn check_document(document: &Value, prefix: &str, types: &Value) -> usize {
+    let types = types.as_object().expect("types");
+    references(document, &mut |target| {
+        let name = target.strip_prefix(prefix).unwrap_or_else(|| panic!("{target}"));
+        assert!(types.contains_key(name), "{target}");
+    });
+    let mut ids = HashSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("a path") {
+            if method != "parameters" {
+                assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
+            }
+        }
+    }
+    ids.len()
+}
+
+#[test]
+fn every_version_has_a_document() {
+    let table = Table::builtin();
+    let root = parse(&v3_root(&table));
+    let listed = root["paths"].as_object().expect("paths");
+    assert_eq!(listed.len(), 22);
+    for group in table.groups() {
+        for version in &group.versions {
+            let document = parse(&v3(&table, &group.name, version).expect("a document"));
+            let operations = check_document(&document, "#/components/schemas/", &document["components"]["schemas"]);
+            assert!(operations > 1, "{}/{version}", group.name);
+            let address = &listed[&version_path(&group.name, version)]["serverRelativeURL"];
+            assert!(address.as_str().is_some_and(|text| text.contains("?hash=")), "{address}");
+        }
+    }
+    assert!(v3(&table, "apps", "v2").is_none());
+}
+
+#[test]
+fn version_2_is_whole() {
+    let document = parse(&v2(&Table::builtin()));
+    check_document(&document, "#/definitions/", &document["definitions"]);
+    let containers = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+}
+
+#[test]
+fn patches_tell_what_they_can_do() {
+    let document = parse(&v3(&Table::builtin(), "apps", "v1").expect("a document"));
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+    let kind = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+    assert_eq!(patch["x-kubernetes-group-version-kind"], kind);
+    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
+    let names: Vec<&str> =
+        patch["parameters"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert!(names.contains(&"fieldValidation") && names.contains(&"dryRun"));
+    let deployment = &document["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"];
+    assert_eq!(deployment["x-kubernetes-group-version-kind"], json!([kind]));
+    assert!(deployment["description"].as_str().is_some_and(|text| text.starts_with("Deployment enables")));
+}
+
+#[test]
+fn hashes_follow_the_table() {
+    let table = Table::builtin();
+    let mut entry = (**table.get("apps", "v1", "deployments").expect("deployments")).clone();
+    entry.short_names.clear();
+    let other = table.with(entry);
+    assert_ne!(v3_hash(&table, "apps", "v1"), v3_hash(&other, "apps", "v1"));
+    assert_eq!(v3_hash(&table, "", "v1"), v3_hash(&other, "", "v1"));
+}
