@@ -23,16 +23,33 @@
 //! link::list(&NodeNetwork) -> Result<Vec<Attachment>, LinkError>        for adoption
 //! Ipam::new(pod_cidr: IpNet) / allocate() / reserve(addr) / release(addr)
 //! services::plan(&NodeNetwork, &ServiceTable) -> Plan                   pure
-//! ServiceRules::new() / apply(&mut self, Plan) -> Result<Applied, ApplyError>
+//! ServiceRules::new() / apply(&mut self, Plan) -> Result<Applied, ApplyError> / forget()
 //! ```
 //! `attach` may be repeated for a pod whose attachment was interrupted: it starts over. The first
 //! `apply` of a process replaces the whole table in one transaction; later ones send differences.
 
+pub mod conntrack;
 pub mod ipam;
+pub mod link;
+pub mod namespace;
+pub mod netlink;
+pub mod nft;
 pub mod node;
+pub mod rtnetlink;
 pub mod services;
 
 pub use ipam::{Ipam, IpamError};
 pub use ipnet::IpNet;
-pub use node::NodeNetwork;
-pub use services::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
+pub use link::{Attachment, LinkError};
+pub use node::{NodeError, NodeNetwork, ensure_node, teardown_node};
+pub use services::{
+    Affinity, Applied, ApplyError, Plan, Protocol, Service, ServicePort, ServiceRules, ServiceTable,
+    TrafficPolicy,
+};
+
+/// FNV-1a: names that follow from longer ones must be the same in every run and version.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}

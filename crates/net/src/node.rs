@@ -48,3 +48,7 @@ impl NodeNetwork {
         self.pod_cidr.contains(&address) || self.node_ips.contains(&address)
     }
 }
+
+mod setup;
+
+pub use setup::{NodeError, ensure_node, teardown_node};

@@ -1,5 +1,16 @@
-//! Services as packet rules: what the node knows of them, and the rules that follow.
+//! Services as packet rules.
+//!
+//! [`plan`] turns what the node knows of services into a ruleset, without I/O; [`ServiceRules`]
+//! brings it into the kernel. A packet finds its service in one look-up by address, protocol and
+//! port, whatever the number of services, and one chain per service port holds the choice among
+//! endpoints, so that a change of endpoints is a transaction of a few messages.
 
+mod apply;
+mod base;
+mod plan;
+mod rule;
 mod table;
 
+pub use apply::{Applied, ApplyError, ServiceRules};
+pub use plan::{Frontend, Plan, UdpFrontends, plan};
 pub use table::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
