@@ -29,6 +29,7 @@ pub mod limits;
 mod manifest;
 pub mod pack;
 pub mod reference;
+pub mod registry;
 pub mod rootfs;
 pub mod store;
 pub mod unpack;
@@ -41,6 +42,10 @@ pub use limits::{LimitExceeded, Limits};
 pub use manifest::ManifestError;
 pub use pack::{PackError, PackSource};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{
+    Auth, AuthError, Credentials, Progress, ProgressSink, PullError, PullErrorKind, RegistryClient,
+    RegistryOptions,
+};
 pub use rootfs::{RootfsError, remove_rootfs, unmount_rootfs};
 pub use store::{ImageStore, InstallError, Lease, PruneScope, Removed, StoreError};
 pub use unpack::UnpackError;

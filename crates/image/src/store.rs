@@ -34,7 +34,7 @@ mod session;
 mod tests;
 
 pub use install::InstallError;
-pub(crate) use install::{ManifestParts, install};
+pub(crate) use install::{MAX_CONFIG_BYTES, ManifestParts, install};
 pub(crate) use session::Session;
 
 const CATALOGUE: &str = "images.json";
