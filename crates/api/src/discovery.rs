@@ -43,7 +43,9 @@ impl Format {
             }
         }
         match (media_type, group, version, kind) {
-            ("application/json", "apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => Some(Format::AggregatedV2),
+            ("application/json", "apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => {
+                Some(Format::AggregatedV2)
+            }
             ("application/json", "apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList") => {
                 Some(Format::AggregatedV2Beta1)
             }
@@ -57,7 +59,9 @@ impl Format {
         match self {
             Format::Legacy => "application/json",
             Format::AggregatedV2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-            Format::AggregatedV2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+            Format::AggregatedV2Beta1 => {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
         }
     }
 }
@@ -83,7 +87,8 @@ pub fn api_versions(table: &Table, server_address: &str) -> Vec<u8> {
 
 /// `/apis`: every group but the core one.
 pub fn group_list(table: &Table) -> Vec<u8> {
-    let groups: Vec<Value> = table.groups().iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
+    let groups: Vec<Value> =
+        table.groups().iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
     bytes(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
 }
 
@@ -125,7 +130,9 @@ pub fn aggregated(table: &Table, root: Root, format: Format) -> Option<Vec<u8>> 
     let wanted = |group: &&Group| group.name.is_empty() == (root == Root::Core);
     let items: Vec<Value> =
         table.groups().iter().filter(wanted).map(|group| group_discovery_value(table, group)).collect();
-    Some(bytes(&json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items})))
+    Some(bytes(
+        &json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items}),
+    ))
 }
 
 /// Changes when the version in which a kind is stored changes; clients compare it only.
@@ -273,7 +280,10 @@ mod tests {
         assert!(group(&table, "").is_none() && group(&table, "x").is_none());
         let core = parse(&resource_list(&table, "", "v1").expect("a version"));
         let find = |name: &str| {
-            core["resources"].as_array().and_then(|all| all.iter().find(|one| one["name"] == name)).expect("listed")
+            core["resources"]
+                .as_array()
+                .and_then(|all| all.iter().find(|one| one["name"] == name))
+                .expect("listed")
         };
         assert_eq!(core["groupVersion"], "v1");
         assert_eq!(find("configmaps")["storageVersionHash"], "qFsyl6wFWjQ=");

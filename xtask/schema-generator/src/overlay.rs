@@ -36,7 +36,10 @@ pub fn merge(table: &mut Table, overlay: &str) -> Result<()> {
             open = Some(one);
         } else {
             let one = open.as_mut().with_context(context)?;
-            one.fields.get_mut(name).with_context(context)?.attributes.extend(attributes);
+            let field = one.fields.get_mut(name).with_context(context)?;
+            // What has a default may be left out.
+            field.required &= !attributes.iter().any(|one| one.starts_with("default="));
+            field.attributes.extend(attributes);
         }
     }
     table.types = types;

@@ -25,7 +25,7 @@ pub struct Type {
 pub struct Field {
     /// `[` list of, `{` map to, then a letter for a scalar or a full type name.
     shape: String,
-    required: bool,
+    pub required: bool,
     pub attributes: Vec<String>,
     description: String,
 }

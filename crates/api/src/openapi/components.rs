@@ -149,7 +149,9 @@ impl Components {
                 waiting.push(id);
                 self.wrap(self.dialect.reference(&schema.type_def(id).name))
             }
-            Node::List(of) => json!({"type": "array", "items": self.node_value(schema, schema.node(of), waiting)}),
+            Node::List(of) => {
+                json!({"type": "array", "items": self.node_value(schema, schema.node(of), waiting)})
+            }
             Node::Map(of) => {
                 let values = self.node_value(schema, schema.node(of), waiting);
                 json!({"type": "object", "additionalProperties": values})

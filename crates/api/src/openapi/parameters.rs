@@ -56,14 +56,17 @@ pub(super) const LIST: &[Parameter] = &[
     ("labelSelector", "string", "Selects objects by their labels."),
     ("limit", "integer", "The most objects in one answer."),
     RESOURCE_VERSION,
-    ("resourceVersionMatch", "string", "How resourceVersion is applied to a list: 'Exact' or 'NotOlderThan'."),
+    (
+        "resourceVersionMatch",
+        "string",
+        "How resourceVersion is applied to a list: 'Exact' or 'NotOlderThan'.",
+    ),
     ("sendInitialEvents", "boolean", "Whether a watch begins with the present state."),
     ("timeoutSeconds", "integer", "The longest duration of the request."),
     ("watch", "boolean", "Streams changes instead of a list."),
 ];
 /// Of the deletion of a collection, beside those of lists.
-pub(super) const DELETE_COLLECTION: &[Parameter] =
-    &[DRY_RUN, GRACE, ORPHAN, PROPAGATION, IGNORE_STORE_ERROR];
+pub(super) const DELETE_COLLECTION: &[Parameter] = &[DRY_RUN, GRACE, ORPHAN, PROPAGATION, IGNORE_STORE_ERROR];
 
 /// The query of a subresource that streams or proxies.
 pub(super) fn connect(subresource: &str) -> &'static [Parameter] {
@@ -73,7 +76,14 @@ pub(super) fn connect(subresource: &str) -> &'static [Parameter] {
     const STDERR: Parameter = ("stderr", "boolean", "Whether standard error is attached.");
     const TTY: Parameter = ("tty", "boolean", "Whether a terminal is allocated.");
     match subresource {
-        "exec" => &[("command", "string", "The command, not run in a shell."), CONTAINER, STDIN, STDOUT, STDERR, TTY],
+        "exec" => &[
+            ("command", "string", "The command, not run in a shell."),
+            CONTAINER,
+            STDIN,
+            STDOUT,
+            STDERR,
+            TTY,
+        ],
         "attach" => &[CONTAINER, STDIN, STDOUT, STDERR, TTY],
         "portforward" => &[("ports", "integer", "The ports to forward; required over WebSocket.")],
         "proxy" => &[("path", "string", "The path of the request to forward.")],

@@ -8,7 +8,12 @@ use super::{Dialect, version_path};
 use crate::table::{ResourceDef, SchemaRef, Subresource, SubresourceRole, Verb};
 
 /// Adds the path that lists the resources of a version.
-pub(super) fn add_version(paths: &mut Map<String, Value>, components: &mut Components, group: &str, version: &str) {
+pub(super) fn add_version(
+    paths: &mut Map<String, Value>,
+    components: &mut Components,
+    group: &str,
+    version: &str,
+) {
     let list = format!("{META}.APIResourceList");
     let body = components.builtin(&list);
     components.name_kind(&list, "", "v1", "APIResourceList");
@@ -39,7 +44,12 @@ pub(super) fn add_resource(paths: &mut Map<String, Value>, components: &mut Comp
     let list = entry.verbs.contains(Verb::List).then(|| {
         let list = writer.components.list_of(&type_name, &entry.list_kind);
         let package = type_name.rsplit_once('.').map_or("", |(package, _)| package);
-        writer.components.name_kind(&format!("{package}.{}", entry.list_kind), group, version, &entry.list_kind);
+        writer.components.name_kind(
+            &format!("{package}.{}", entry.list_kind),
+            group,
+            version,
+            &entry.list_kind,
+        );
         list
     });
     writer.add_collection(paths, &collection, &own, list.as_ref());
@@ -65,7 +75,13 @@ impl Writer<'_> {
         self.components.dialect
     }
 
-    fn add_collection(&mut self, paths: &mut Map<String, Value>, path: &str, own: &Value, list: Option<&Value>) {
+    fn add_collection(
+        &mut self,
+        paths: &mut Map<String, Value>,
+        path: &str,
+        own: &Value,
+        list: Option<&Value>,
+    ) {
         let mut item = Map::new();
         let verbs = self.entry.verbs;
         if let Some(list) = list {
@@ -92,7 +108,15 @@ impl Writer<'_> {
     fn add_object(&mut self, paths: &mut Map<String, Value>, path: &str, own: &Value) {
         let mut item = Map::new();
         let verbs = self.entry.verbs;
-        self.add_read_write(&mut item, verbs.contains(Verb::Get), verbs.contains(Verb::Update), "", own, own, None);
+        self.add_read_write(
+            &mut item,
+            verbs.contains(Verb::Get),
+            verbs.contains(Verb::Update),
+            "",
+            own,
+            own,
+            None,
+        );
         if verbs.contains(Verb::Patch) {
             let operation = self.patch("", own, None);
             item.insert("patch".to_owned(), operation);
@@ -105,17 +129,31 @@ impl Writer<'_> {
         self.insert(paths, path, item, true);
     }
 
-    fn add_subresource(&mut self, paths: &mut Map<String, Value>, path: &str, one: &Subresource, own: &Value) {
+    fn add_subresource(
+        &mut self,
+        paths: &mut Map<String, Value>,
+        path: &str,
+        one: &Subresource,
+        own: &Value,
+    ) {
         let mut item = Map::new();
         let suffix = capitalized(&one.name);
         if one.role == SubresourceRole::Connect {
-            let methods =
-                [(Verb::Get, "get"), (Verb::Create, "post"), (Verb::Update, "put"), (Verb::Patch, "patch"), (Verb::Delete, "delete")];
+            let methods = [
+                (Verb::Get, "get"),
+                (Verb::Create, "post"),
+                (Verb::Update, "put"),
+                (Verb::Patch, "patch"),
+                (Verb::Delete, "delete"),
+            ];
             for (verb, method) in methods.into_iter().filter(|(verb, _)| one.verbs.contains(*verb)) {
-                let (verb_name, action) = if one.name == "log" { ("read", "get") } else { ("connect", "connect") };
+                let (verb_name, action) =
+                    if one.name == "log" { ("read", "get") } else { ("connect", "connect") };
                 let extra = if verb_name == "read" { String::new() } else { capitalized(method) };
-                let mut operation = self.operation(verb_name, action, &suffix, parameters::connect(&one.name));
-                operation["operationId"] = format!("{verb_name}{}", self.operation_name(&extra, &suffix)).into();
+                let mut operation =
+                    self.operation(verb_name, action, &suffix, parameters::connect(&one.name));
+                operation["operationId"] =
+                    format!("{verb_name}{}", self.operation_name(&extra, &suffix)).into();
                 self.set_kind(&mut operation, one);
                 respond(&mut operation, self.dialect(), &[("200", "OK")], None, false);
                 debug_assert!(one.verbs.contains(verb));
@@ -181,9 +219,10 @@ impl Writer<'_> {
         let body = self.components.builtin(&format!("{META}.Patch"));
         // Custom resources have no merge keys that clients could use.
         let strategic = matches!(self.entry.schema, SchemaRef::Builtin(_));
-        let types = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
-            .into_iter()
-            .chain(strategic.then_some("application/strategic-merge-patch+json"));
+        let types =
+            ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
+                .into_iter()
+                .chain(strategic.then_some("application/strategic-merge-patch+json"));
         match self.dialect() {
             Dialect::V2 => {
                 operation["consumes"] = types.collect();
@@ -215,7 +254,8 @@ impl Writer<'_> {
         match self.dialect() {
             Dialect::V2 => push_body(operation, body, required),
             Dialect::V3 => {
-                let content = json!({"application/json": {"schema": body}, "application/yaml": {"schema": body}});
+                let content =
+                    json!({"application/json": {"schema": body}, "application/yaml": {"schema": body}});
                 operation["requestBody"] = json!({"content": content, "required": required});
             }
         }
@@ -255,7 +295,11 @@ impl Writer<'_> {
         }
         let mut common = Vec::new();
         if named {
-            common.push(parameters::in_path(self.dialect(), "name", &format!("name of the {}", self.entry.kind)));
+            common.push(parameters::in_path(
+                self.dialect(),
+                "name",
+                &format!("name of the {}", self.entry.kind),
+            ));
         }
         if self.entry.namespaced {
             common.push(parameters::in_path(self.dialect(), "namespace", "namespace of the object"));
@@ -274,7 +318,13 @@ fn push_body(operation: &mut Value, body: &Value, required: bool) {
 }
 
 /// The answers of an operation; without a body they are of any type.
-fn respond(operation: &mut Value, dialect: Dialect, codes: &[(&str, &str)], body: Option<&Value>, streams: bool) {
+fn respond(
+    operation: &mut Value,
+    dialect: Dialect,
+    codes: &[(&str, &str)],
+    body: Option<&Value>,
+    streams: bool,
+) {
     let mut types = vec!["application/json", "application/yaml"];
     if body.is_none() {
         types = vec!["*/*"];
@@ -318,8 +368,13 @@ fn describe(action: &str, kind: &str, suffix: &str) -> String {
         "deletecollection" => format!("delete a collection of {kind}"),
         "get" if suffix.is_empty() => format!("read the specified {what}"),
         "get" => format!("read {what}"),
-        "put" => format!("replace {}", if suffix.is_empty() { format!("the specified {what}") } else { what }),
-        "patch" => format!("partially update {}", if suffix.is_empty() { format!("the specified {what}") } else { what }),
+        "put" => {
+            format!("replace {}", if suffix.is_empty() { format!("the specified {what}") } else { what })
+        }
+        "patch" => format!(
+            "partially update {}",
+            if suffix.is_empty() { format!("the specified {what}") } else { what }
+        ),
         "delete" => format!("delete a {what}"),
         _ => format!("connect to {what}"),
     }

@@ -47,7 +47,8 @@ fn every_version_has_a_document() {
     for group in table.groups() {
         for version in &group.versions {
             let document = parse(&v3(&table, &group.name, version).expect("a document"));
-            let operations = check_document(&document, "#/components/schemas/", &document["components"]["schemas"]);
+            let operations =
+                check_document(&document, "#/components/schemas/", &document["components"]["schemas"]);
             assert!(operations > 1, "{}/{version}", group.name);
             let address = &listed[&version_path(&group.name, version)]["serverRelativeURL"];
             assert!(address.as_str().is_some_and(|text| text.contains("?hash=")), "{address}");
@@ -72,8 +73,12 @@ fn patches_tell_what_they_can_do() {
     let kind = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
     assert_eq!(patch["x-kubernetes-group-version-kind"], kind);
     assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
-    let names: Vec<&str> =
-        patch["parameters"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    let names: Vec<&str> = patch["parameters"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
     assert!(names.contains(&"fieldValidation") && names.contains(&"dryRun"));
     let deployment = &document["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"];
     assert_eq!(deployment["x-kubernetes-group-version-kind"], json!([kind]));

@@ -36,6 +36,10 @@ impl FieldValidation {
 impl Report {
     /// Decides about a checked body: the warnings to send, or the status to refuse it with.
     /// `duplicates` are those of [`super::Decoded`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "a status is what every request path returns; refusals are rare"
+    )]
     pub fn verdict(
         &self,
         validation: FieldValidation,
