@@ -18,6 +18,7 @@ use crate::protocol::{
 };
 use crate::sandbox::{SOCKET, SandboxConfig};
 use connection::{Answer, Connection};
+pub(crate) use launch::READY;
 
 /// Why a supervisor could not be reached.
 #[derive(Debug, thiserror::Error)]

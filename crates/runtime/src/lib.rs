@@ -16,12 +16,19 @@
 //! Not here: images and root file systems, network set-up, and the building of the OCI spec. The
 //! caller brings a complete `oci_spec::runtime::Spec`.
 
+mod cgroup;
+pub mod cleanup;
 pub mod client;
+mod log;
+mod oci;
 pub mod protocol;
+mod record;
 pub mod sandbox;
 mod socket;
+pub mod supervisor;
 mod terminal;
 
+pub use cleanup::{CleanupError, cleanup};
 pub use client::{ConnectError, Exec, LaunchError, RequestError, Streams, Supervisor, resize_terminal};
 pub use protocol::{ContainerConfig, Event, ExecConfig, ExitStatus};
 pub use sandbox::{NamespaceMode, PidMode, SandboxConfig};

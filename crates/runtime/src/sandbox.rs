@@ -113,6 +113,10 @@ impl SandboxDir {
         self.0.join("sandbox.json")
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.0.join(SOCKET)
+    }
+
     /// The process id and start time of the supervisor and of the pod's init, written by it.
     pub fn identity(&self) -> PathBuf {
         self.0.join("supervisor.json")
@@ -126,6 +130,11 @@ impl SandboxDir {
     /// The root of the OCI runtime's own state.
     pub fn runtime_root(&self) -> PathBuf {
         self.0.join("oci")
+    }
+
+    /// Files of one exec while it is being set up.
+    pub fn scratch(&self, key: u64) -> PathBuf {
+        self.0.join("exec").join(key.to_string())
     }
 
     pub fn containers(&self) -> PathBuf {

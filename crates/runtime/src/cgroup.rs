@@ -1,0 +1,334 @@
+//! A container's cgroup in every hierarchy: version 1, version 2, and both at once.
+//!
+//! Setting it up is the OCI runtime's work. This counts, limits, kills and removes.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+use crate::protocol::Stats;
+
+/// Rounds of killing: processes may fork while they are being killed.
+const KILL_ROUNDS: usize = 32;
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Hierarchy {
+    mount: PathBuf,
+    /// The controllers of version 1; empty for version 2.
+    controllers: Vec<String>,
+    unified: bool,
+}
+
+/// Every hierarchy's directory of one cgroup.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    dirs: Vec<(Hierarchy, PathBuf)>,
+}
+
+impl Cgroup {
+    /// `path` is as in `linux.cgroupsPath`, absolute. Refuses the root: it holds the whole machine.
+    pub fn new(path: &Path) -> io::Result<Cgroup> {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+        if !path.is_absolute() || !plain || below.as_os_str().is_empty() {
+            let message = format!("{} is not an absolute cgroup path below the root", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let dirs = parse_hierarchies(&mounts)
+            .into_iter()
+            .map(|hierarchy| {
+                let dir = hierarchy.mount.join(below);
+                (hierarchy, dir)
+            })
+            .collect();
+        Ok(Cgroup { dirs })
+    }
+
+    /// The directory that counts and limits `controller`.
+    fn controller(&self, controller: &str) -> Option<(&Path, bool)> {
+        let version_1 = self.dirs.iter().find(|(h, _)| h.controllers.iter().any(|name| name == controller));
+        let unified = || self.dirs.iter().find(|(h, _)| h.unified);
+        version_1.or_else(unified).map(|(hierarchy, dir)| (dir.as_path(), hierarchy.unified))
+    }
+
+    /// Processes in the cgroup and below it.
+    pub fn processes(&self) -> BTreeSet<i32> {
+        let mut pids = BTreeSet::new();
+        for (_, dir) in &self.dirs {
+            collect_processes(dir, &mut pids);
+        }
+        pids
+    }
+
+    /// Signals every process; with `SIGKILL` until no new one appears.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        let mut seen = BTreeSet::new();
+        for _ in 0..KILL_ROUNDS {
+            let fresh: Vec<i32> = self.processes().difference(&seen).copied().collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            for pid in fresh {
+                seen.insert(pid);
+                send_signal(pid, signal)?;
+            }
+            if signal != Signal::SIGKILL as i32 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills every process and waits until they are gone, at most `timeout_ms`.
+    pub fn kill(&self, timeout_ms: u16) -> io::Result<()> {
+        for _ in 0..KILL_ROUNDS {
+            let processes = self.processes();
+            if processes.is_empty() {
+                return Ok(());
+            }
+            for pid in processes {
+                kill_process(pid, timeout_ms)?;
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "processes keep appearing in the cgroup"))
+    }
+
+    /// Removes the cgroup and those below it, in every hierarchy. No process may be left in it.
+    pub fn remove(&self) -> io::Result<()> {
+        self.dirs.iter().try_for_each(|(_, dir)| remove_tree(dir))
+    }
+
+    /// How many processes were killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let Some((dir, unified)) = self.controller("memory") else { return 0 };
+        let file = if unified { "memory.events" } else { "memory.oom_control" };
+        std::fs::read_to_string(dir.join(file)).ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0)
+    }
+
+    /// What is used now. A controller that the kernel lacks counts as 0.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        if let Some((dir, unified)) = self.controller("cpuacct") {
+            stats.cpu_usage_ns = if unified {
+                read_keyed(&dir.join("cpu.stat"), "usage_usec").unwrap_or(0).saturating_mul(1000)
+            } else {
+                read_number(&dir.join("cpuacct.usage")).unwrap_or(0)
+            };
+        }
+        if let Some((dir, _)) = self.controller("pids") {
+            stats.pids = read_number(&dir.join("pids.current")).unwrap_or(0);
+        }
+        if let Some((dir, unified)) = self.controller("memory") {
+            let names = if unified { &MEMORY_V2 } else { &MEMORY_V1 };
+            stats.memory_usage = read_number(&dir.join(names.usage)).unwrap_or(0);
+            stats.memory_limit = read_number(&dir.join(names.limit)).filter(|&limit| limit < UNLIMITED);
+            let text = std::fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+            let of = |key| keyed(&text, key).unwrap_or(0);
+            stats.memory_working_set = stats.memory_usage.saturating_sub(of(names.inactive_file));
+            stats.memory_rss = of(names.rss);
+            stats.page_faults = of(names.page_faults);
+            stats.major_page_faults = of(names.major_page_faults);
+        }
+        stats
+    }
+
+    /// Changes CPU, memory and process limits; those that are absent stay.
+    pub fn update(&self, resources: &LinuxResources) -> io::Result<()> {
+        for (controller, settings) in settings(resources, |controller| self.is_unified(controller)) {
+            let Some((dir, _)) = self.controller(controller) else {
+                let message = format!("no cgroup controller {controller}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            };
+            for (file, value) in settings {
+                let path = dir.join(file);
+                std::fs::write(&path, &value).map_err(|error| {
+                    io::Error::new(error.kind(), format!("writing {value} to {}: {error}", path.display()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unified(&self, controller: &str) -> bool {
+        self.controller(controller).is_some_and(|(_, unified)| unified)
+    }
+}
+
+/// Signals one process; one that is gone already is no error.
+pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
+    let signal = Signal::try_from(signal).map_err(io::Error::from);
+    match signal.and_then(|signal| Ok(kill(Pid::from_raw(pid), signal)?)) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Kills one process and waits until it ended, at most `timeout_ms`.
+pub fn kill_process(pid: i32, timeout_ms: u16) -> io::Result<()> {
+    // SAFETY: makes a descriptor, or fails.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if raw < 0 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) };
+    }
+    // SAFETY: the kernel just made it for us, and nobody else owns it.
+    let process = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
+    send_signal(pid, Signal::SIGKILL as i32)?;
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, timeout_ms) {
+            Ok(0) => {
+                let message = format!("process {pid} does not end");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The kernel writes "no limit" of version 1 as the largest number of whole pages.
+const UNLIMITED: u64 = 1 << 62;
+
+struct MemoryNames {
+    usage: &'static str,
+    limit: &'static str,
+    inactive_file: &'static str,
+    rss: &'static str,
+    page_faults: &'static str,
+    major_page_faults: &'static str,
+}
+
+const MEMORY_V1: MemoryNames = MemoryNames {
+    usage: "memory.usage_in_bytes",
+    limit: "memory.limit_in_bytes",
+    inactive_file: "total_inactive_file",
+    rss: "total_rss",
+    page_faults: "total_pgfault",
+    major_page_faults: "total_pgmajfault",
+};
+
+const MEMORY_V2: MemoryNames = MemoryNames {
+    usage: "memory.current",
+    limit: "memory.max",
+    inactive_file: "inactive_file",
+    rss: "anon",
+    page_faults: "pgfault",
+    major_page_faults: "pgmajfault",
+};
+
+type Settings = Vec<(&'static str, String)>;
+
+/// Which files get which values.
+fn settings(resources: &LinuxResources, unified: impl Fn(&str) -> bool) -> Vec<(&'static str, Settings)> {
+    let mut all = Vec::new();
+    if let Some(cpu) = resources.cpu() {
+        let mut cpu_settings = Settings::new();
+        let (quota, period) = (cpu.quota(), cpu.period());
+        if unified("cpu") {
+            if let Some(shares) = cpu.shares() {
+                cpu_settings.push(("cpu.weight", cpu_weight(shares).to_string()));
+            }
+            if quota.is_some() || period.is_some() {
+                let quota = quota.filter(|&quota| quota > 0).map_or("max".to_owned(), |q| q.to_string());
+                cpu_settings.push(("cpu.max", format!("{quota} {}", period.unwrap_or(100_000))));
+            }
+        } else {
+            cpu_settings.extend(cpu.shares().map(|shares| ("cpu.shares", shares.to_string())));
+            cpu_settings.extend(period.map(|period| ("cpu.cfs_period_us", period.to_string())));
+            cpu_settings.extend(quota.map(|quota| ("cpu.cfs_quota_us", quota.to_string())));
+        }
+        all.push(("cpu", cpu_settings));
+    }
+    if let Some(limit) = resources.memory().as_ref().and_then(|memory| memory.limit()) {
+        let value = if unified("memory") {
+            ("memory.max", if limit < 0 { "max".to_owned() } else { limit.to_string() })
+        } else {
+            ("memory.limit_in_bytes", limit.to_string())
+        };
+        all.push(("memory", vec![value]));
+    }
+    if let Some(pids) = resources.pids() {
+        let value = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
+        all.push(("pids", vec![("pids.max", value)]));
+    }
+    all
+}
+
+/// The scale of version 1, 2 to 262144, onto that of version 2, 1 to 10000 (KEP-2254).
+fn cpu_weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    let mut hierarchies: Vec<Hierarchy> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let (Some(mount), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
+        let unified = match right.next() {
+            Some("cgroup2") => true,
+            Some("cgroup") => false,
+            Some(_) | None => continue,
+        };
+        let options = right.nth(1).unwrap_or_default();
+        let controllers = if unified { Vec::new() } else { options.split(',').map(str::to_owned).collect() };
+        let mount = PathBuf::from(mount);
+        if !hierarchies.iter().any(|known| known.mount == mount) {
+            hierarchies.push(Hierarchy { mount, controllers, unified });
+        }
+    }
+    hierarchies
+}
+
+fn collect_processes(dir: &Path, pids: &mut BTreeSet<i32>) {
+    let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) else { return };
+    // Zero stands for a process of another PID namespace, and would signal our own group.
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|&pid| pid > 0));
+    for child in children(dir) {
+        collect_processes(&child, pids);
+    }
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    for child in children(dir) {
+        remove_tree(&child)?;
+    }
+    match std::fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("removing {}: {error}", dir.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| entry.path()).collect()
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn read_keyed(path: &Path, key: &str) -> Option<u64> {
+    keyed(&std::fs::read_to_string(path).ok()?, key)
+}
+
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Work that blocks or changes the process, done in a fork.
+//!
+//! The supervisor has one thread, so a fork is a whole copy and may do anything. The copy keeps only
+//! the descriptors it needs, tells its result over a socket, and ends.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::unistd::{ForkResult, fork};
+use serde::{Deserialize, Serialize};
+
+use super::Caller;
+use super::connection::is_transient;
+use crate::protocol::frame::{self, FrameDecoder};
+use crate::socket;
+
+/// What the result is for.
+#[derive(Debug)]
+pub enum Purpose {
+    Create { container: u64, caller: Caller },
+    Start { container: u64, caller: Caller },
+    Delete { container: u64, caller: Option<Caller> },
+    Exec { caller: Caller },
+}
+
+/// What a job made.
+#[derive(Debug, Default)]
+pub struct Made {
+    pub pid: Option<i32>,
+    pub terminal: Option<OwnedFd>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Message {
+    result: Result<Option<i32>, String>,
+}
+
+/// A job in flight.
+pub struct Job {
+    pub purpose: Purpose,
+    socket: UnixStream,
+    decoder: FrameDecoder,
+}
+
+impl AsFd for Job {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Job {
+    /// Forks. `keep` are the descriptors that `work` uses, beyond the standard ones.
+    pub fn spawn(
+        purpose: Purpose,
+        oom_score_adj: Option<&str>,
+        keep: &[RawFd],
+        work: impl FnOnce() -> Result<Made, String>,
+    ) -> io::Result<Job> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        // SAFETY: the process has one thread, so the child may use all that the parent may.
+        match unsafe { fork() }? {
+            ForkResult::Parent { .. } => Ok(Job { purpose, socket: ours, decoder: FrameDecoder::default() }),
+            ForkResult::Child => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    let mut keep = keep.to_vec();
+                    keep.push(theirs.as_raw_fd());
+                    become_ordinary(oom_score_adj, &keep)?;
+                    work()
+                }));
+                let result = outcome.unwrap_or_else(|_| Err("the OCI runtime panicked".to_owned()));
+                report(&theirs, result);
+                // SAFETY: ends the process; destructors belong to the parent.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// The result, once it is there.
+    pub fn result(&mut self, buffer: &mut [u8]) -> Option<Result<Made, String>> {
+        let ended = match socket::receive(self.socket.as_fd(), buffer) {
+            Ok((0, _)) => Some("the OCI runtime ended without a result".to_owned()),
+            Ok((count, fds)) => self.decoder.push(&buffer[..count], fds).err().map(|error| error.to_string()),
+            Err(error) if is_transient(&error) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        match self.decoder.next_frame() {
+            Ok(Some(frame)) => Some(match frame.decode::<Message>() {
+                Ok(message) => message.result.map(|pid| Made { pid, terminal: frame.fds.into_iter().next() }),
+                Err(error) => Err(error.to_string()),
+            }),
+            Ok(None) => ended.map(Err),
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+}
+
+/// Undoes what the supervisor set up for itself and a container must not inherit.
+fn become_ordinary(oom_score_adj: Option<&str>, keep: &[RawFd]) -> Result<(), String> {
+    close_all_but(keep).map_err(|error| format!("closing descriptors: {error}"))?;
+    // Rust ignores it, and containers would inherit that.
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(|error| error.to_string())?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|error| error.to_string())?;
+    if let Some(score) = oom_score_adj {
+        std::fs::write("/proc/self/oom_score_adj", score).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Descriptors would otherwise live on in a created container until it is started, and hold open
+/// what others wait to see closed.
+fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<libc::c_uint> = keep.iter().filter_map(|&fd| fd.try_into().ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for next in keep {
+        close_range(first, next)?;
+        first = first.max(next + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
+}
+
+/// Closes `first` up to but not including `end`.
+fn close_range(first: libc::c_uint, end: libc::c_uint) -> io::Result<()> {
+    if end <= first {
+        return Ok(());
+    }
+    // SAFETY: the objects that own these descriptors belong to the parent and are not used here.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn report(to: &UnixStream, result: Result<Made, String>) {
+    let (result, terminal) = match result {
+        Ok(made) => (Ok(made.pid), made.terminal),
+        Err(error) => (Err(error), None),
+    };
+    let fds: Vec<RawFd> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
+    let Ok(bytes) = frame::encode(&Message { result }, fds.len()) else { return };
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let with: &[RawFd] = if sent == 0 { &fds } else { &[] };
+        match socket::send(to.as_fd(), &bytes[sent..], with) {
+            Ok(count) => sent += count,
+            // The supervisor is gone; nobody is left to tell.
+            Err(_) => return,
+        }
+    }
+}
