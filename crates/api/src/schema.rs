@@ -3,9 +3,8 @@
 //! A [`Schema`] is an arena: types, fields and type expressions in flat vectors that refer to each
 //! other by index. The one of the built-in kinds ([`builtin`]) borrows its names from a table that
 //! is compiled in (`crates/api/schema/types.txt`, written by `cargo xtask generate-schemas`); a
-//! custom resource definition brings one of its own. The descriptions of
-//! types and fields are kept compressed and apart, as only OpenAPI wants them
-//! ([`descriptions`]).
+//! custom resource definition brings one of its own ([`Schema::from_structural`]). The descriptions
+//! of types and fields are kept compressed and apart, as only OpenAPI wants them ([`descriptions`]).
 //!
 //! [`decode`] reads a request's bytes under limits, [`check`] holds a value against its type.
 
@@ -13,6 +12,7 @@ pub mod check;
 pub mod decode;
 mod message;
 mod parse;
+mod structural;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,6 +23,7 @@ pub use check::{Report, check};
 pub use decode::{DecodeError, Decoded, decode};
 pub use message::{FieldValidation, cannot_be_handled, unrecognized};
 pub use parse::ParseError;
+pub use structural::StructuralError;
 
 /// A name that is compiled in or that came with a custom resource definition.
 pub type Name = Cow<'static, str>;
@@ -71,7 +72,11 @@ pub struct TypeDef {
     pub body: TypeBody,
     /// `x-kubernetes-map-type: atomic`: owned and replaced as a whole.
     pub atomic: bool,
-    /// Line of its description; the fields' lines follow.
+    /// Written out where it is used instead of referred to by name.
+    pub inline: bool,
+    /// A custom resource's own description.
+    pub documentation: Option<Box<str>>,
+    /// Line of a built-in type's description; the fields' lines follow.
     description: u32,
 }
 
@@ -95,7 +100,7 @@ pub struct Field {
 }
 
 /// What few fields have beyond a type.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
     /// How server-side apply merges a list.
     pub list: Option<ListType>,
@@ -109,8 +114,12 @@ pub struct Extra {
     pub default: Option<Name>,
     /// The type's name in Kubernetes' source where it is a named scalar: messages show it.
     pub go_type: Option<Name>,
-    /// The values that upstream documents for a string.
+    /// The values that are documented for a string.
     pub enumeration: Vec<Name>,
+    /// Whether a custom resource keeps `null` here.
+    pub nullable: bool,
+    /// A custom resource's own description.
+    pub documentation: Option<Box<str>>,
 }
 
 /// `x-kubernetes-list-type`.

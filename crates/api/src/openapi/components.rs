@@ -96,8 +96,8 @@ impl Components {
 
     fn type_value(&self, schema: &Schema, id: TypeId, waiting: &mut Vec<TypeId>) -> Value {
         let definition = schema.type_def(id);
-        // Descriptions belong to the built-in types; they are found by position.
-        let described = std::ptr::eq(schema, schema::builtin());
+        // The descriptions are those of built-in types, of which custom schemas hold copies.
+        let described = schema::builtin().lookup(&definition.name).is_some();
         let mut value = match definition.body {
             TypeBody::Alias(node) => self.alias_value(node, &definition.name),
             TypeBody::Struct { open, .. } => {
@@ -109,6 +109,9 @@ impl Components {
                         property["description"] = self.descriptions.of_field(schema, id, index).into();
                     }
                     if let Some(extra) = schema.extra(field) {
+                        if let Some(text) = extra.documentation.as_deref() {
+                            property["description"] = text.into();
+                        }
                         add_extra(&mut property, extra);
                     }
                     if field.required {
@@ -128,6 +131,8 @@ impl Components {
         };
         if described {
             value["description"] = self.descriptions.of_type(schema, id).into();
+        } else if let Some(text) = definition.documentation.as_deref() {
+            value["description"] = text.into();
         }
         if definition.atomic {
             value["x-kubernetes-map-type"] = "atomic".into();
@@ -145,6 +150,7 @@ impl Components {
 
     fn node_value(&self, schema: &Schema, node: Node, waiting: &mut Vec<TypeId>) -> Value {
         match node {
+            Node::Type(id) if schema.type_def(id).inline => self.type_value(schema, id, waiting),
             Node::Type(id) => {
                 waiting.push(id);
                 self.wrap(self.dialect.reference(&schema.type_def(id).name))
@@ -191,6 +197,9 @@ fn add_extra(property: &mut Value, extra: &Extra) {
             property["x-kubernetes-list-type"] = "map".into();
             property["x-kubernetes-list-map-keys"] = json!(keys);
         }
+    }
+    if extra.nullable {
+        property["nullable"] = true.into();
     }
     if extra.atomic {
         property["x-kubernetes-map-type"] = "atomic".into();

@@ -94,3 +94,26 @@ fn hashes_follow_the_table() {
     assert_ne!(v3_hash(&table, "apps", "v1"), v3_hash(&other, "apps", "v1"));
     assert_eq!(v3_hash(&table, "", "v1"), v3_hash(&other, "", "v1"));
 }
+
+#[test]
+fn custom_resources_are_described() {
+    let definition = json!({"type": "object", "properties": {"spec": {"type": "object", "description": "What is wanted.",
+        "properties": {"size": {"type": "integer"}}}}});
+    let (schema, id) =
+        crate::schema::Schema::from_structural("com.example.v1.Thing", &definition).expect("structural");
+    let table = Table::builtin();
+    let mut entry = (**table.get("", "v1", "configmaps").expect("configmaps")).clone();
+    entry.gvr = crate::Gvr::new("example.com", "v1", "things");
+    entry.kind = "Thing".into();
+    entry.list_kind = "ThingList".into();
+    entry.schema = SchemaRef::Custom(std::sync::Arc::new(schema), id);
+    let document = parse(&v3(&table.with(entry), "example.com", "v1").expect("a document"));
+    check_document(&document, "#/components/schemas/", &document["components"]["schemas"]);
+    let thing = &document["components"]["schemas"]["com.example.v1.Thing"];
+    assert_eq!(thing["properties"]["spec"]["description"], "What is wanted.");
+    assert_eq!(thing["properties"]["spec"]["properties"]["size"]["type"], "integer");
+    let metadata = &document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"];
+    assert!(metadata["description"].is_string(), "types that were imported keep their descriptions");
+    let patch = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"]["patch"];
+    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+}

@@ -127,7 +127,7 @@ impl Checker<'_> {
                 return open;
             };
             if value.is_null() {
-                return false;
+                return schema.extra(field).is_some_and(|extra| extra.nullable);
             }
             let go_path = context.go_path.then(Step::Name(key));
             let inner = Context { owner, path: &path, go_path: &go_path, extra: schema.extra(field) };

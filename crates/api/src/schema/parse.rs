@@ -98,6 +98,8 @@ fn number_types(schema: &mut Schema, text: &'static str) {
                 name: Cow::Borrowed(name),
                 body: TypeBody::Alias(Node::Any),
                 atomic: false,
+                inline: false,
+                documentation: None,
                 description: 0,
             });
         }

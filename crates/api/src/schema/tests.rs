@@ -216,6 +216,57 @@ fn decoding_is_bounded_and_sees_duplicates() {
     }
 }
 
+#[test]
+fn structural_schemas_check_custom_resources() {
+    let definition = json!({"type": "object", "description": "A thing.", "properties": {
+        "spec": {"type": "object", "required": ["size"], "properties": {
+            "size": {"type": "integer", "format": "int32"},
+            "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                "properties": {"a": {"type": "string"}}},
+            "port": {"x-kubernetes-int-or-string": true},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "kept": {"type": "string", "nullable": true},
+            "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        }},
+    }});
+    let (schema, id) = Schema::from_structural("com.example.v1.Thing", &definition).expect("structural");
+    let mut value = json!({
+        "apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a", "bad": 1},
+        "spec": {"size": 1, "any": {"b": [null]}, "open": {"a": "x", "c": null}, "port": "http", "labels": {"l": "m"},
+            "kept": null, "parts": [{"name": "p", "q": 1}], "size2": 3},
+        "status": {},
+    });
+    let mut report = check(&schema, id, &mut value);
+    report.unknown.sort();
+    assert_eq!(report.unknown, ["metadata.bad", "spec.parts[0].q", "spec.size2", "status"]);
+    assert_eq!(report.mistyped, None);
+    let after = json!({
+        "apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"},
+        "spec": {"size": 1, "any": {"b": [null]}, "open": {"a": "x", "c": null}, "port": "http", "labels": {"l": "m"},
+            "kept": null, "parts": [{"name": "p"}]},
+    });
+    assert_eq!(value, after);
+    let parts =
+        schema.walk(id, &["spec", "parts"]).and_then(|field| schema.extra(field)).expect("a list type");
+    assert_eq!(parts.list, Some(ListType::Map(vec!["name".into()])));
+    let mut value = json!({"spec": {"size": "x"}});
+    assert!(check(&schema, id, &mut value).mistyped.is_some());
+}
+
+#[test]
+fn what_is_not_structural_is_refused() {
+    let refuse =
+        |definition: Value| Schema::from_structural("x.Y", &definition).map(|_| ()).expect_err("refused");
+    let path = "openAPIV3Schema.properties[a]".to_owned();
+    assert_eq!(refuse(json!({"properties": {"a": {}}})), StructuralError::NoType { path: path.clone() });
+    let text = "int".to_owned();
+    let unknown = StructuralError::UnknownType { path: path.clone(), text };
+    assert_eq!(refuse(json!({"properties": {"a": {"type": "int"}}})), unknown);
+    assert_eq!(refuse(json!({"properties": {"a": {"type": "array"}}})), StructuralError::NoItems { path });
+}
+
 /// Values whose keys often are fields of the types at hand.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
