@@ -99,6 +99,34 @@ pub fn load_spec(bundle: &Path) -> Result<Spec, OciError> {
     Spec::load(&path).map_err(|source| OciError::Spec { path, source })
 }
 
+/// Rewrites what a spec asks for in vain:
+/// - `noNewPrivileges: false`, which libcontainer misunderstands (see [`libcontainer`]), is left out;
+/// - an OOM score that this process may not set (it is below ours and we lack `CAP_SYS_RESOURCE`)
+///   becomes ours, as other engines do when they run in a container themselves.
+pub fn adapt_spec(bundle: &Path) -> Result<(), OciError> {
+    let mut spec = load_spec(bundle)?;
+    let before = spec.clone();
+    if let Some(process) = spec.process_mut() {
+        if process.no_new_privileges() == Some(false) {
+            process.set_no_new_privileges(None);
+        }
+        let own = "/proc/self/oom_score_adj";
+        let denied = |score: i32| {
+            let result = std::fs::write(own, score.to_string());
+            result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        if process.oom_score_adj().is_some_and(denied) {
+            let ours = std::fs::read_to_string(own).map_err(OciError::io("reading our OOM score"))?;
+            process.set_oom_score_adj(ours.trim().parse().ok());
+        }
+    }
+    if spec != before {
+        let path = bundle.join("config.json");
+        spec.save(&path).map_err(|source| OciError::Spec { path, source })?;
+    }
+    Ok(())
+}
+
 /// The process of an exec: the container's own with the differences that `config` names, as in other
 /// CRI runtimes.
 pub fn exec_process(spec: &Spec, config: &ExecConfig) -> Result<Process, OciError> {

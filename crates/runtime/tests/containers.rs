@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_spec::runtime::{
     LinuxMemory, LinuxNamespaceType, LinuxResources, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall, Spec,
 };
-use pod::{Pod, pipe, text};
+use pod::{Pod, input, output, text};
 use sampan_runtime::protocol::{ContainerState, FailureKind, LogLimits};
 use sampan_runtime::sandbox::{RuntimeKind, SOCKET};
 use sampan_runtime::{Event, ExecConfig, PidMode, RequestError, SandboxConfig, Streams, Supervisor, cleanup};
@@ -129,7 +129,7 @@ async fn processes_run_in_containers() {
     let mut pod = Pod::launch("exec", SandboxConfig::default()).await;
     pod.run("a", "sleep 1000").await;
     let supervisor = &pod.supervisor;
-    let ((stdin, mut to), (mut out, stdout), (mut err, stderr)) = (pipe(), pipe(), pipe());
+    let ((stdin, mut to), (mut out, stdout), (mut err, stderr)) = (input(), output(), output());
     let mut config =
         exec(&["sh", "-c", "read line; echo got $line $X $$PPID; pwd; id -u; echo bad >&2; exit 4"]);
     config.env = vec!["X=y".into()];
@@ -161,8 +161,8 @@ async fn a_terminal_can_be_had_and_sized() {
     pod.run_config(config).await;
     pod.wait_for_output("a", "terminal").await;
     pod.supervisor.resize("a", 33, 44).await.expect("has one");
-    let (stdin, mut to) = pipe();
-    let (mut out, stdout) = pipe();
+    let (stdin, mut to) = input();
+    let (mut out, stdout) = output();
     let streams = Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: None };
     pod.supervisor.attach("a", streams).await.expect("attaches");
     to.write_all(b"\nlast\n").expect("is taken");
@@ -193,10 +193,10 @@ async fn several_attach_and_one_types() {
     let mut config = pod.config("a", "cat; echo done >&2");
     (config.stdin, config.stdin_once) = (true, true);
     pod.supervisor.create(config).await.expect("is created");
-    let (stdin, mut to) = pipe();
-    let (mut first, stdout) = pipe();
-    let (mut second, other_stdout) = pipe();
-    let (mut errors, stderr) = pipe();
+    let (stdin, mut to) = input();
+    let (mut first, stdout) = output();
+    let (mut second, other_stdout) = output();
+    let (mut errors, stderr) = output();
     let streams = Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) };
     pod.supervisor.attach("a", streams).await.expect("attaches");
     let streams = Streams { stdout: Some(other_stdout), ..Streams::default() };
@@ -231,7 +231,7 @@ async fn logs_are_rotated_by_size_and_by_request() {
         }
     };
     assert!(first.to_string_lossy().contains("a.log.20"), "{first:?}");
-    let (stdin, mut to) = pipe();
+    let (stdin, mut to) = input();
     pod.supervisor.attach("a", Streams { stdin: Some(stdin), ..Streams::default() }).await.expect("attaches");
     to.write_all(b"\n").expect("is taken");
     assert_eq!(pod.exit("a").await.exit_code, 0);
@@ -274,7 +274,7 @@ async fn check_seccomp(no_new_privileges: Option<bool>, uid: u32) {
         [('F', "mkdir: can't create directory '/tmp/x': Operation not permitted".into())]
     );
     let capabilities = pod.log("a", "stdout")[0].1.clone();
-    let (mut out, stdout) = pipe();
+    let (mut out, stdout) = output();
     let streams = Streams { stdout: Some(stdout), ..Streams::default() };
     let script = "mkdir /tmp/x || grep -i -e seccomp: -e cappr /proc/self/status";
     let mut running = pod.supervisor.exec("a", exec(&["sh", "-c", script]), streams).await.expect("runs");
@@ -387,7 +387,7 @@ async fn an_external_runtime_does_the_same() {
     let mut pod = Pod::launch("external", config).await;
     pod.run("a", "echo out; sleep 1000").await;
     pod.wait_for_output("a", "out").await;
-    let (mut out, stdout) = pipe();
+    let (mut out, stdout) = output();
     let streams = Streams { stdout: Some(stdout), ..Streams::default() };
     let mut running = pod.supervisor.exec("a", exec(&["echo", "in"]), streams).await.expect("runs");
     assert_eq!(running.wait().await.expect("ends").exit_code, 0);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio as ProcessStdio};
 
 use oci_spec::runtime::Process;
 
-use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio};
+use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec};
 
 /// The most that is read of what a runtime complains, in bytes.
 const COMPLAINT_MAX: u64 = 16 << 10;
@@ -96,6 +96,7 @@ fn read_complaints(log: &Path) -> String {
 
 impl OciRuntime for ExternalRuntime {
     fn create(&self, id: &str, bundle: &Path, stdio: Stdio) -> Result<Spawned, OciError> {
+        adapt_spec(bundle)?;
         self.spawn("create", bundle, stdio, |command| {
             command.arg("--bundle").arg(bundle).arg(id);
         })

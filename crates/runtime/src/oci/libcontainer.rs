@@ -22,7 +22,7 @@ use ::libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::Process;
 
 use super::executor::SampanExecutor;
-use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, load_spec};
+use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec, load_spec};
 
 pub struct LibcontainerRuntime {
     /// State of all containers, one directory each.
@@ -61,14 +61,7 @@ fn split(stdio: Stdio, dir: &Path) -> Result<(Option<[OwnedFd; 3]>, Option<Conso
 
 impl OciRuntime for LibcontainerRuntime {
     fn create(&self, id: &str, bundle: &Path, stdio: Stdio) -> Result<Spawned, OciError> {
-        let mut spec = load_spec(bundle)?;
-        if let Some(process) = spec.process_mut()
-            && process.no_new_privileges() == Some(false)
-        {
-            process.set_no_new_privileges(None);
-            let path = bundle.join("config.json");
-            spec.save(&path).map_err(|source| OciError::Spec { path, source })?;
-        }
+        adapt_spec(bundle)?;
         let (streams, console) = split(stdio, bundle)?;
         let container = self
             .builder(&self.root, id, SampanExecutor::default(), streams)?

@@ -141,6 +141,8 @@ fn protect_from_oom() -> Option<String> {
     let original = std::fs::read_to_string(path).ok()?.trim().to_owned();
     match std::fs::write(path, OOM_SCORE_ADJ) {
         Ok(()) => Some(original),
+        // Without CAP_SYS_RESOURCE, as in a container, there is no such protection.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
         Err(error) => {
             complain("lowering the OOM score, going on without", &error);
             None

@@ -23,10 +23,16 @@ pub struct Pod {
     ended: bool,
 }
 
-/// A pipe as files: what to read, what to write. One end is for the supervisor.
-pub fn pipe<R: From<OwnedFd>, W: From<OwnedFd>>() -> (R, W) {
+/// A pipe into a container: its end and ours.
+pub fn input() -> (OwnedFd, File) {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
-    (R::from(reader), W::from(writer))
+    (reader, File::from(writer))
+}
+
+/// A pipe out of a container: our end and its.
+pub fn output() -> (File, OwnedFd) {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+    (File::from(reader), writer)
 }
 
 /// Everything until the other side closes.

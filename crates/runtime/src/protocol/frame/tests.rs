@@ -12,33 +12,30 @@ enum Outcome {
     MissingFds,
 }
 
-/// Feeds `bytes` whole and then byte by byte; both must end the same way.
-fn check(name: &str, bytes: &[u8], expected: Outcome) {
-    for step in [bytes.len().max(1), 1] {
-        let mut decoder = FrameDecoder::default();
-        let mut outcome = Outcome::Frames(0);
-        'stream: for chunk in bytes.chunks(step) {
-            decoder.push(chunk, Vec::new()).expect("no descriptors are pushed");
-            loop {
-                outcome = match (decoder.next_frame(), outcome) {
-                    (Ok(Some(_)), Outcome::Frames(count)) => Outcome::Frames(count + 1),
-                    (Ok(None), outcome) => {
-                        let Outcome::Frames(count) = outcome else { unreachable!("errors end the stream") };
-                        break outcome = Outcome::Frames(count);
-                    }
-                    (Err(FrameError::Magic(_)), _) => Outcome::Magic,
-                    (Err(FrameError::TooLong(_)), _) => Outcome::TooLong,
-                    (Err(FrameError::TooManyFds(_)), _) => Outcome::TooManyFds,
-                    (Err(FrameError::MissingFds { .. }), _) => Outcome::MissingFds,
-                    (other, _) => panic!("{name}: {other:?}"),
-                };
-                if !matches!(outcome, Outcome::Frames(_)) {
-                    break 'stream;
-                }
+fn outcome(bytes: &[u8], step: usize) -> Outcome {
+    let mut decoder = FrameDecoder::default();
+    let mut frames = 0;
+    for chunk in bytes.chunks(step) {
+        decoder.push(chunk, Vec::new()).expect("no descriptors are pushed");
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(_)) => frames += 1,
+                Ok(None) => break,
+                Err(FrameError::Magic(_)) => return Outcome::Magic,
+                Err(FrameError::TooLong(_)) => return Outcome::TooLong,
+                Err(FrameError::TooManyFds(_)) => return Outcome::TooManyFds,
+                Err(FrameError::MissingFds { .. }) => return Outcome::MissingFds,
+                Err(error) => panic!("{error:?}"),
             }
         }
-        assert_eq!(outcome, expected, "{name}, {step} bytes at a time");
     }
+    Outcome::Frames(frames)
+}
+
+/// However the bytes arrive.
+fn check(name: &str, bytes: &[u8], expected: Outcome) {
+    assert_eq!(outcome(bytes, bytes.len().max(1)), expected, "{name}, at once");
+    assert_eq!(outcome(bytes, 1), expected, "{name}, byte by byte");
 }
 
 #[test]
