@@ -36,7 +36,7 @@ pub enum AuthenticationError {
 
 /// Authenticates requests of one server.
 pub struct Authenticator {
-    pub tokens: ServiceAccountTokens,
+    pub tokens: std::sync::Arc<ServiceAccountTokens>,
     /// Whether requests without credentials are `system:anonymous` instead of refused.
     pub anonymous: bool,
 }

@@ -16,15 +16,14 @@ use crate::identity::{MASTERS_GROUP, User, service_account_user_name};
 #[derive(Default)]
 pub struct Rbac {
     cluster_roles: BTreeMap<Box<str>, ClusterRole>,
-    /// By namespace and name.
-    roles: HashMap<(Box<str>, Box<str>), Arc<[PolicyRule]>>,
-    bindings: BTreeMap<BindingKey, Arc<IndexedBinding>>,
-    by_user: HashMap<Box<str>, BTreeSet<BindingKey>>,
-    by_group: HashMap<Box<str>, BTreeSet<BindingKey>>,
+    roles: HashMap<ObjectKey, Arc<[PolicyRule]>>,
+    bindings: BTreeMap<ObjectKey, IndexedBinding>,
+    by_user: HashMap<Box<str>, BTreeSet<ObjectKey>>,
+    by_group: HashMap<Box<str>, BTreeSet<ObjectKey>>,
 }
 
 /// Namespace (empty for the cluster's) and name.
-type BindingKey = (Box<str>, Box<str>);
+type ObjectKey = (Box<str>, Box<str>);
 
 struct ClusterRole {
     labels: BTreeMap<Box<str>, Box<str>>,
@@ -110,7 +109,7 @@ impl Rbac {
             };
             index.or_default().insert(key.clone());
         }
-        self.bindings.insert(key, Arc::new(IndexedBinding { role: role_ref, subjects }));
+        self.bindings.insert(key, IndexedBinding { role: role_ref, subjects });
     }
 
     /// Takes out a deleted object. `namespace` is empty for objects of the cluster.
@@ -128,7 +127,7 @@ impl Rbac {
         }
     }
 
-    fn forget_binding(&mut self, key: &BindingKey) {
+    fn forget_binding(&mut self, key: &ObjectKey) {
         let Some(binding) = self.bindings.remove(key) else { return };
         for (subject, _) in &binding.subjects {
             let (index, name) = match subject {
@@ -206,10 +205,10 @@ impl Rbac {
     }
 
     /// Bindings that apply to a user: those of the cluster, then those of one namespace.
-    fn bindings_of(&self, user: &User, namespace: &str) -> Vec<&BindingKey> {
+    fn bindings_of(&self, user: &User, namespace: &str) -> Vec<&ObjectKey> {
         let groups = user.groups.iter().filter_map(|group| self.by_group.get(group.as_str()));
         let all = self.by_user.get(user.name.as_str()).into_iter().chain(groups);
-        let mut keys: Vec<&BindingKey> =
+        let mut keys: Vec<&ObjectKey> =
             all.flatten().filter(|key| key.0.is_empty() || key.0.as_ref() == namespace).collect();
         keys.sort();
         keys.dedup();
@@ -289,7 +288,7 @@ fn everything() -> [PolicyRule; 2] {
     ]
 }
 
-fn describe(key: &BindingKey, binding: &IndexedBinding, user: &User) -> String {
+fn describe(key: &ObjectKey, binding: &IndexedBinding, user: &User) -> String {
     let (namespace, name) = key;
     let (kind, name) = if namespace.is_empty() {
         ("ClusterRoleBinding", name.to_string())
