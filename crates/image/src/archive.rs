@@ -14,10 +14,12 @@ use crate::store::{ImageStore, InstallError, ManifestParts, Session, StoreError,
 mod docker;
 mod intake;
 mod oci;
+mod save;
 #[cfg(test)]
 mod tests;
 
 use intake::Intake;
+pub use save::SaveError;
 
 /// Told how many bytes of the archive have been read.
 pub type ImportProgress = Arc<dyn Fn(u64) + Send + Sync>;

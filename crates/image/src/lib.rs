@@ -12,7 +12,7 @@
 //!   .lease(&image.id) -> Result<Lease, StoreError>                         while held: in use
 //!   .remove(text).await -> Result<Removed, StoreError>   .prune(PruneScope).await -> Result<Removed, StoreError>
 //!   .import(reader, ImportOptions).await / .import_path(path, …).await -> Result<Vec<String>, ImportError>
-//!   .save(names, writer).await -> Result<(), StoreError>
+//!   .save(&names, writer).await -> Result<W, SaveError>                     gives the writer back
 //!   .pack(PackSource, &Reference, ImageConfig).await -> Result<Image, PackError>
 //!   .prepare_rootfs(&Image, dir, read_only).await -> Result<PathBuf, RootfsError>
 //! unmount_rootfs(dir).await, remove_rootfs(dir).await -> Result<(), RootfsError>
@@ -35,7 +35,7 @@ pub mod store;
 pub mod unpack;
 pub mod user;
 
-pub use archive::{ImportError, ImportOptions, ImportProgress};
+pub use archive::{ImportError, ImportOptions, ImportProgress, SaveError};
 pub use digest::Digest;
 pub use image::{Image, ImageConfig, Layer, host_architecture};
 pub use limits::{LimitExceeded, Limits};

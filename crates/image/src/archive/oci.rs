@@ -8,8 +8,8 @@ use crate::reference::Reference;
 use crate::store::{InstallError, Session};
 use crate::unpack::UnpackError;
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// An index of the layout may name an index, which names manifests.
 const MAX_NESTING: usize = 3;
@@ -92,7 +92,7 @@ fn manifest(
     Err(ManifestError::Nested.into())
 }
 
-fn blob_name(digest: &Digest) -> String {
+pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 

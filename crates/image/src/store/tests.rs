@@ -174,3 +174,59 @@ async fn rootfs_is_writable_idempotent_and_keeps_what_was_written() {
         assert_eq!(fs::read_to_string(path.join("bin/app")).unwrap(), "x");
     }
 }
+
+const CRASH_DIR: &str = "SAMPAN_IMAGE_CRASH_DIR";
+
+/// Packs images until it is killed, and says so after each.
+async fn pack_forever(dir: &Path) {
+    let store = ImageStore::open(&dir.join("store")).unwrap();
+    let source = dir.join("source");
+    fs::create_dir_all(&source).unwrap();
+    for number in store.list().len().. {
+        fs::write(source.join("file"), number.to_string().repeat(1000)).unwrap();
+        let name = Reference::parse(&format!("crash:{number}")).unwrap();
+        let packed = store.pack(PackSource::Directory(source.clone()), &name, ImageConfig::default()).await;
+        packed.unwrap();
+        println!("\npacked {name}");
+    }
+}
+
+/// This process is killed at any moment: what was acknowledged is there and whole, nothing else is.
+#[tokio::test]
+async fn killed_imports_leave_whole_images_only() {
+    use std::io::BufRead;
+    if let Some(dir) = std::env::var_os(CRASH_DIR) {
+        return pack_forever(Path::new(&dir)).await;
+    }
+    let fixture = Fixture::new();
+    for acknowledged in [1, 2, 5, 3] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["store::tests::killed_imports_leave_whole_images_only", "--exact", "--nocapture"])
+            .env(CRASH_DIR, fixture.dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = io::BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let packed = lines.filter_map(|line| line.strip_prefix("packed ").map(str::to_owned));
+        let packed: Vec<_> = packed.take(acknowledged).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(packed.len(), acknowledged);
+        let store = fixture.store();
+        for name in &packed {
+            assert!(store.find(name).unwrap().is_some(), "{name}");
+        }
+        let mut expected = HashSet::new();
+        for image in store.list() {
+            for (kind, digest) in image_files(&image) {
+                let path = store.inner.path(kind, &digest);
+                assert!(path.exists(), "{}", path.display());
+                expected.insert(path);
+            }
+            let number = image.names[0].rsplit_once(':').unwrap().1;
+            let content = fs::read_to_string(store.layer_dirs(&image)[0].join("file")).unwrap();
+            assert_eq!(content, number.repeat(1000));
+        }
+        assert_eq!(fixture.files().len(), expected.len());
+    }
+}
