@@ -49,13 +49,7 @@ struct Flow {
 /// Returns how many there were.
 pub(crate) fn forget_stale(past: &UdpFrontends, present: &UdpFrontends) -> Result<usize, ConntrackError> {
     let mut connection = Connection::open(NETFILTER)?;
-    let stale = |flow: &Flow| {
-        let frontends = [Frontend::Address(flow.destination), Frontend::NodePort(flow.destination.port())];
-        frontends.iter().any(|frontend| match present.get(frontend) {
-            Some(endpoints) => !endpoints.contains(&flow.endpoint) && ours(frontend, flow, past),
-            None => past.contains_key(frontend) && ours(frontend, flow, past),
-        })
-    };
+    let stale = |flow: &Flow| is_stale(flow, past, present);
     let flows: Vec<Flow> = udp_flows(&mut connection)?.into_iter().filter(stale).collect();
     for flows in flows.chunks(DELETIONS) {
         delete(&mut connection, flows)?;
@@ -63,15 +57,17 @@ pub(crate) fn forget_stale(past: &UdpFrontends, present: &UdpFrontends) -> Resul
     Ok(flows.len())
 }
 
-/// A node port's number alone says little: a flow through this node to somebody else's port of that
-/// number is told from one to a node port by its past endpoint.
-fn ours(frontend: &Frontend, flow: &Flow, past: &UdpFrontends) -> bool {
-    match frontend {
-        Frontend::Address(_) => true,
-        Frontend::NodePort(_) => {
-            past.get(frontend).is_some_and(|endpoints| endpoints.contains(&flow.endpoint))
-        }
+fn is_stale(flow: &Flow, past: &UdpFrontends, present: &UdpFrontends) -> bool {
+    let gone = |frontend: &Frontend| match present.get(frontend) {
+        Some(endpoints) => !endpoints.contains(&flow.endpoint),
+        None => past.contains_key(frontend),
+    };
+    let address = Frontend::Address(flow.destination);
+    if present.contains_key(&address) || past.contains_key(&address) {
+        return gone(&address);
     }
+    // A node port's number alone says little: flows that were not led elsewhere are somebody else's.
+    flow.endpoint != flow.destination && gone(&Frontend::NodePort(flow.destination.port()))
 }
 
 fn udp_flows(connection: &mut Connection) -> Result<Vec<Flow>, ConntrackError> {
@@ -142,4 +138,39 @@ fn delete(connection: &mut Connection, flows: &[Flow]) -> Result<(), ConntrackEr
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn only_flows_to_endpoints_that_are_gone_are_stale() {
+        let cluster = Frontend::Address(address("10.96.0.1:53"));
+        let removed = Frontend::Address(address("10.96.0.2:53"));
+        let endpoints = |text: &str| [address(text)].into();
+        let past: UdpFrontends = [(removed, endpoints("10.244.0.9:53"))].into();
+        let present: UdpFrontends =
+            [(cluster, endpoints("10.244.0.2:53")), (Frontend::NodePort(30053), endpoints("10.244.0.2:53"))]
+                .into();
+        for (destination, endpoint, stale) in [
+            ("10.96.0.1:53", "10.244.0.2:53", false),
+            ("10.96.0.1:53", "10.244.0.3:53", true),
+            ("10.96.0.1:53", "10.96.0.1:53", true),
+            ("10.96.0.2:53", "10.244.0.9:53", true),
+            ("127.0.0.1:30053", "10.244.0.2:53", false),
+            ("127.0.0.1:30053", "10.244.0.3:53", true),
+            ("192.0.2.1:30053", "192.0.2.1:30053", false),
+            ("192.0.2.1:53", "192.0.2.1:53", false),
+            ("192.0.2.1:53", "192.0.2.7:53", false),
+        ] {
+            let (destination, endpoint) = (address(destination), address(endpoint));
+            let flow = Flow { family: 2, original: Vec::new(), id: None, zone: None, destination, endpoint };
+            assert_eq!(is_stale(&flow, &past, &present), stale, "{destination} led to {endpoint}");
+        }
+    }
 }

@@ -39,6 +39,9 @@ impl RouteSocket {
     /// Sends all requests in one call. The first refusal that the request does not tolerate is the
     /// error; the kernel has tried the others nevertheless.
     pub(crate) fn run(&mut self, requests: Requests) -> Result<(), RouteError> {
+        if requests.operations.is_empty() {
+            return Ok(());
+        }
         let results = self.connection.request(&requests.writer)?;
         for (result, (operation, tolerated)) in results.into_iter().zip(requests.operations) {
             match result {

@@ -14,3 +14,6 @@ mod table;
 pub use apply::{Applied, ApplyError, ServiceRules};
 pub use plan::{Frontend, Plan, UdpFrontends, plan};
 pub use table::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,12 @@ const VERDICT_TYPE: u32 = 0xffff_ff00;
 const ELEMENT_INTERVAL_END: u32 = 0x1;
 /// Most elements that packets may add to a set.
 const DYNAMIC_LIMIT: u32 = 65_535;
+/// For the `nft` program, which shows keys in network byte order unless told: a type, a length, and
+/// a number.
+const KEY_IN_MACHINE_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
 /// Where a list of elements goes on in another message; an attribute's limit is 64 KiB.
 const ELEMENTS_BYTES: usize = 32 * 1024;
 
@@ -290,6 +296,9 @@ impl Batch {
             writer.u32_be(10, number);
             if let Some(timeout_ms) = set.timeout_ms {
                 writer.u64_be(11, timeout_ms);
+            }
+            if let [Field::Number | Field::LinkName] = set.key.as_slice() {
+                writer.put(13, &KEY_IN_MACHINE_ORDER);
             }
         });
     }

@@ -1,5 +1,6 @@
 //! A node in network and mount namespaces of its own, which vanish with the test's thread.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ impl Node {
     }
 
     pub fn with(network: NodeNetwork) -> Self {
-        namespace_loopback();
+        run(&["ip", "link", "set", "lo", "up"]);
         ensure_node(&network).expect("the node's network");
         let ipam = Ipam::new(network.pod_cidr).expect("room");
         let directory = tempfile::tempdir().expect("a directory");
@@ -141,7 +142,7 @@ impl Pod {
     }
 }
 
-fn greet(stream: TcpStream, name: &str) -> std::io::Result<()> {
+pub fn greet(stream: TcpStream, name: &str) -> std::io::Result<()> {
     let peer = stream.peer_addr()?.ip();
     let mut writer = stream.try_clone()?;
     writeln!(writer, "{name} {peer}")?;
@@ -200,14 +201,37 @@ pub fn port(protocol: Protocol, port: u16, endpoints: &[SocketAddr]) -> ServiceP
     ServicePort { protocol, port, endpoints: endpoints.to_vec(), ..ServicePort::default() }
 }
 
-/// Loopback of the test's own namespace.
-fn namespace_loopback() {
-    let output = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).output().expect("ip");
-    assert!(output.status.success());
+/// Runs a program of the developer's machine and returns what it prints.
+pub fn run(words: &[&str]) -> String {
+    let output = std::process::Command::new(words[0]).args(&words[1..]).output().expect("a program");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The kernel's view of the rules, for messages of failed tests and comparison of counters.
+/// The kernel's view of the rules.
 pub fn listed() -> String {
-    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().expect("nft");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    run(&["nft", "list", "ruleset"])
+}
+
+/// The kernel's rules, each with its chain and number, which is another one once it was replaced.
+pub fn handles() -> BTreeSet<String> {
+    let mut chain = String::new();
+    let mut rules = BTreeSet::new();
+    for line in run(&["nft", "-a", "list", "ruleset"]).lines() {
+        if line.trim_start().starts_with("chain ") {
+            chain = line.trim().to_owned();
+        } else if line.contains("# handle") {
+            rules.insert(format!("{chain} {}", line.trim()));
+        }
+    }
+    rules
+}
+
+/// Whether bridged packets pass the IP hooks too, on kernels that can.
+pub fn set_bridge_filter(value: &str) {
+    let setting = std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if setting.exists() {
+        std::fs::write(setting, value).expect("a setting");
+    }
 }
