@@ -6,12 +6,12 @@
 //! they find types by `x-kubernetes-group-version-kind`, the abilities of `PATCH` by its query
 //! parameters and content types, and merge keys in the extensions of fields.
 //!
-//! Version 2 is written as JSON only. Clients that ask for its protobuf form first treat its absence
-//! as a server without version 2 and use their built-in types.
+//! Version 2 also has a protobuf form ([`V2_PROTOBUF`]), which clients before 1.27 ask for.
 
 mod components;
 mod parameters;
 mod paths;
+mod protobuf;
 
 use std::collections::BTreeMap;
 
@@ -99,8 +99,28 @@ pub fn v3(table: &Table, group: &str, version: &str) -> Option<Vec<u8>> {
     Some(document.to_string().into_bytes())
 }
 
-/// `/openapi/v2`: everything in one document.
+/// The `Content-Type` of the protobuf form of version 2.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Whether an `Accept` header asks for the protobuf form of version 2 before JSON. Clients write its
+/// name with an `@`, which no media type may have, and expect the answer to be named without.
+pub fn v2_wants_protobuf(accept: &str) -> bool {
+    let named = |text: &str| text.split(';').next().unwrap_or_default().trim().replace('@', ".");
+    let known = |name: &String| name == V2_PROTOBUF || matches!(name.as_str(), "application/json" | "*/*");
+    accept.split(',').map(named).find(known).is_some_and(|name| name == V2_PROTOBUF)
+}
+
+/// `/openapi/v2`: everything in one document, as JSON.
 pub fn v2(table: &Table) -> Vec<u8> {
+    v2_document(table).to_string().into_bytes()
+}
+
+/// The same as [`V2_PROTOBUF`].
+pub fn v2_protobuf(table: &Table) -> Vec<u8> {
+    protobuf::document(&v2_document(table))
+}
+
+fn v2_document(table: &Table) -> Value {
     let mut components = Components::new(Dialect::V2);
     let mut paths = Map::new();
     for group in table.groups() {
@@ -111,15 +131,14 @@ pub fn v2(table: &Table) -> Vec<u8> {
     for entry in table.entries() {
         paths::add_resource(&mut paths, &mut components, entry);
     }
-    let document = json!({
+    json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": crate::KUBERNETES_VERSION},
         "paths": paths,
         "definitions": components.finish(),
         "securityDefinitions": {"BearerToken": bearer_token()},
         "security": [{"BearerToken": []}],
-    });
-    document.to_string().into_bytes()
+    })
 }
 
 fn bearer_token() -> Value {

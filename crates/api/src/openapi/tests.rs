@@ -65,6 +65,76 @@ fn version_2_is_whole() {
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
 }
 
+/// Reads the fields of a protobuf message: number and content, or None where it is malformed.
+fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, &[u8])>> {
+    fn varint(bytes: &mut &[u8]) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (first, rest) = bytes.split_first()?;
+            *bytes = rest;
+            number |= u64::from(first & 0x7f) << shift;
+            if first & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes)?;
+        let length = varint(&mut bytes)?;
+        match key & 7 {
+            0 => out.push((key >> 3, &[][..])),
+            2 => {
+                let (content, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+                out.push((key >> 3, content));
+                bytes = rest;
+            }
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+#[test]
+fn the_form_of_version_2_is_negotiated() {
+    let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    for (accept, wanted) in [
+        ("", false),
+        ("*/*", false),
+        (old, true),
+        (V2_PROTOBUF, true),
+        ("application/json, */*", false),
+        (&format!("{old}, */*"), true),
+    ] {
+        assert_eq!(v2_wants_protobuf(accept), wanted, "{accept}");
+    }
+}
+
+#[test]
+fn the_protobuf_form_holds_the_same() {
+    let table = Table::builtin();
+    let json = parse(&v2(&table));
+    let bytes = v2_protobuf(&table);
+    let document = fields(&bytes).expect("a message");
+    assert_eq!(document[0], (1, &b"2.0"[..]));
+    let of = |number: u64| document.iter().find(|(one, _)| *one == number).expect("a field").1;
+    for (number, key) in [(8, "paths"), (9, "definitions")] {
+        let names: Vec<String> = fields(of(number))
+            .expect("a map")
+            .into_iter()
+            .map(|(_, entry)| {
+                let entry = fields(entry).expect("an entry");
+                assert_eq!(entry.len(), 2);
+                fields(entry[1].1).expect("a value");
+                String::from_utf8(entry[0].1.to_vec()).expect("a name")
+            })
+            .collect();
+        let expected: Vec<&String> = json[key].as_object().expect("a map").keys().collect();
+        assert_eq!(names.iter().collect::<Vec<_>>(), expected);
+    }
+}
+
 #[test]
 fn patches_tell_what_they_can_do() {
     let document = parse(&v3(&Table::builtin(), "apps", "v1").expect("a document"));
