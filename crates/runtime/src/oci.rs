@@ -8,6 +8,7 @@ mod executor;
 mod external;
 mod libcontainer;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -154,17 +155,23 @@ pub fn exec_process(spec: &Spec, config: &ExecConfig) -> Result<Process, OciErro
     Ok(process)
 }
 
+const CONSOLE_SOCKET: &str = "console.sock";
+
 /// A socket at which a runtime hands over the master side of a terminal.
 struct ConsoleSocket {
     listener: UnixListener,
+    /// Short enough for an address, as long as the directory is open.
     path: PathBuf,
+    _dir: File,
 }
 
 impl ConsoleSocket {
     fn bind(dir: &Path) -> Result<ConsoleSocket, OciError> {
-        let path = dir.join("console.sock");
-        let listener = crate::socket::bind(&path).map_err(OciError::io("making a console socket"))?;
-        Ok(ConsoleSocket { listener, path })
+        let path = dir.join(CONSOLE_SOCKET);
+        let failed = "making a console socket";
+        let listener = crate::socket::bind(&path).map_err(OciError::io(failed))?;
+        let (dir, path) = crate::socket::short_path(&path).map_err(OciError::io(failed))?;
+        Ok(ConsoleSocket { listener, path, _dir: dir })
     }
 
     /// To be called when the runtime is done: it does not wait.

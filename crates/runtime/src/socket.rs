@@ -13,12 +13,14 @@ use crate::protocol::frame::MAX_FDS;
 
 /// An address has room for 108 bytes, a directory may be longer: it is opened, and named by its
 /// descriptor. The descriptor must live as long as the path is used.
-fn short_path(path: &Path) -> io::Result<(File, PathBuf)> {
+pub fn short_path(path: &Path) -> io::Result<(File, PathBuf)> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
     let dir = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC).open(dir)?;
-    let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+    // Not `self`: a child may be told the path too.
+    let fds = format!("/proc/{}/fd", std::process::id());
+    let short = Path::new(&fds).join(dir.as_raw_fd().to_string()).join(name);
     Ok((dir, short))
 }
 

@@ -6,10 +6,23 @@ use std::process::{Command, Stdio as ProcessStdio};
 
 use oci_spec::runtime::Process;
 
-use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec};
+use super::{CONSOLE_SOCKET, ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec};
 
 /// The most that is read of what a runtime complains, in bytes.
 const COMPLAINT_MAX: u64 = 16 << 10;
+
+/// A console socket in a directory of its own, which goes with it.
+struct Console {
+    socket: ConsoleSocket,
+    dir: PathBuf,
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // An empty directory that cannot be removed harms nobody.
+        let _left = std::fs::remove_dir_all(&self.dir);
+    }
+}
 
 pub struct ExternalRuntime {
     pub binary: PathBuf,
@@ -52,14 +65,17 @@ impl ExternalRuntime {
         let streams = match stdio {
             Stdio::Streams { stdin, stdout, stderr } => Some([stdin, stdout, stderr]),
             Stdio::Terminal => {
-                console = Some(ConsoleSocket::bind(dir)?);
+                // runc resolves links before it connects, so the path itself must fit in an address.
+                let short = nix::unistd::mkdtemp("/run/sampan-console-XXXXXX");
+                let short = short.map_err(|error| OciError::io("making a directory")(error.into()))?;
+                console = Some(Console { socket: ConsoleSocket::bind(&short)?, dir: short });
                 None
             }
         };
         self.run(name, dir, |command| {
             command.arg("--pid-file").arg(&pid_file);
-            if let Some(socket) = &console {
-                command.arg("--console-socket").arg(&socket.path);
+            if let Some(console) = &console {
+                command.arg("--console-socket").arg(console.dir.join(CONSOLE_SOCKET));
             }
             if let Some([stdin, stdout, stderr]) = streams {
                 command.stdin(stdin).stdout(stdout).stderr(stderr);
@@ -70,7 +86,7 @@ impl ExternalRuntime {
         })?;
         let pid = std::fs::read_to_string(&pid_file).map_err(OciError::io("reading the process id"))?;
         let pid = pid.trim().parse().map_err(|_| OciError::NoProcess)?;
-        let terminal = console.map(|socket| socket.receive()).transpose()?;
+        let terminal = console.map(|console| console.socket.receive()).transpose()?;
         Ok(Spawned { pid, terminal })
     }
 }
