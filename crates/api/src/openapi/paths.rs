@@ -146,7 +146,7 @@ impl Writer<'_> {
                 (Verb::Patch, "patch"),
                 (Verb::Delete, "delete"),
             ];
-            for (verb, method) in methods.into_iter().filter(|(verb, _)| one.verbs.contains(*verb)) {
+            for (_, method) in methods.into_iter().filter(|(verb, _)| one.verbs.contains(*verb)) {
                 let (verb_name, action) =
                     if one.name == "log" { ("read", "get") } else { ("connect", "connect") };
                 let extra = if verb_name == "read" { String::new() } else { capitalized(method) };
@@ -156,7 +156,6 @@ impl Writer<'_> {
                     format!("{verb_name}{}", self.operation_name(&extra, &suffix)).into();
                 self.set_kind(&mut operation, one);
                 respond(&mut operation, self.dialect(), &[("200", "OK")], None, false);
-                debug_assert!(one.verbs.contains(verb));
                 item.insert(method.to_owned(), operation);
             }
             return self.insert(paths, path, item, true);
@@ -170,7 +169,7 @@ impl Writer<'_> {
             None => own.clone(),
         };
         let (get, update) = (one.verbs.contains(Verb::Get), one.verbs.contains(Verb::Update));
-        self.add_read_write(&mut item, get, update, &suffix, &body, &body, Some(one));
+        self.add_read_write(&mut item, get, update, &suffix, &body, Some(one));
         if one.verbs.contains(Verb::Patch) {
             let operation = self.patch(&suffix, &body, Some(one));
             item.insert("patch".to_owned(), operation);
@@ -186,7 +185,6 @@ impl Writer<'_> {
         self.insert(paths, path, item, true);
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn add_read_write(
         &mut self,
         item: &mut Map<String, Value>,
@@ -194,21 +192,20 @@ impl Writer<'_> {
         update: bool,
         suffix: &str,
         body: &Value,
-        answer: &Value,
         of: Option<&Subresource>,
     ) {
         let dialect = self.dialect();
         if get {
             let mut operation = self.operation("read", "get", suffix, parameters::READ);
             of.inspect(|one| self.set_kind(&mut operation, one));
-            respond(&mut operation, dialect, &[("200", "OK")], Some(answer), false);
+            respond(&mut operation, dialect, &[("200", "OK")], Some(body), false);
             item.insert("get".to_owned(), operation);
         }
         if update {
             let mut operation = self.operation("replace", "put", suffix, parameters::WRITE);
             of.inspect(|one| self.set_kind(&mut operation, one));
             self.take(&mut operation, body, true);
-            respond(&mut operation, dialect, &[("200", "OK"), ("201", "Created")], Some(answer), false);
+            respond(&mut operation, dialect, &[("200", "OK"), ("201", "Created")], Some(body), false);
             item.insert("put".to_owned(), operation);
         }
     }
