@@ -12,33 +12,35 @@
 //! everything that it names is on disk; whatever it does not name is garbage of an interrupted
 //! import, and opening the store removes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::limits::Limits;
 use crate::reference::{Reference, ReferenceError};
 
+mod catalogue;
 mod install;
+mod lease;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use catalogue::{CATALOGUE, Catalogue, Kind, read_catalogue, write_catalogue};
 pub use install::InstallError;
 pub(crate) use install::{MAX_CONFIG_BYTES, ManifestParts, install};
+pub use lease::Lease;
+use lease::Leases;
 pub(crate) use session::Session;
 
-const CATALOGUE: &str = "images.json";
-const CATALOGUE_VERSION: u32 = 1;
 /// The fewest hex digits that name an image, as Docker prints them.
 const MIN_ID_DIGITS: usize = 12;
 
@@ -83,15 +85,8 @@ pub(crate) struct Inner {
     commit: Mutex<()>,
     /// What sessions have found or put and the catalogue need not name yet.
     pins: Mutex<HashMap<PathBuf, usize>>,
-    leases: Mutex<HashMap<Digest, usize>>,
+    leases: Mutex<Leases>,
     next_session: AtomicU64,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Catalogue {
-    version: u32,
-    images: BTreeMap<Digest, Image>,
 }
 
 /// What `remove` and `prune` did.
@@ -110,26 +105,6 @@ pub enum PruneScope {
     Unnamed,
     /// Those that no container uses.
     Unused,
-}
-
-/// Keeps an image from being removed while a container uses it.
-///
-/// Leases are not written down: a process that adopts containers takes their leases first.
-pub struct Lease {
-    store: ImageStore,
-    id: Digest,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut leases = self.store.inner.leases.lock();
-        if let Some(count) = leases.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
-                leases.remove(&self.id);
-            }
-        }
-    }
 }
 
 impl ImageStore {
@@ -158,7 +133,7 @@ impl ImageStore {
                 catalogue: RwLock::new(Arc::new(catalogue)),
                 commit: Mutex::new(()),
                 pins: Mutex::new(HashMap::new()),
-                leases: Mutex::new(HashMap::new()),
+                leases: Mutex::new(Leases::default()),
                 next_session: AtomicU64::new(0),
             }),
         };
@@ -196,16 +171,6 @@ impl ImageStore {
     /// All images, by id.
     pub fn list(&self) -> Vec<Image> {
         self.inner.snapshot().images.values().cloned().collect()
-    }
-
-    /// Marks the image as in use until the lease is dropped.
-    pub fn lease(&self, id: &Digest) -> Result<Lease, StoreError> {
-        let mut leases = self.inner.leases.lock();
-        if !self.inner.snapshot().images.contains_key(id) {
-            return Err(StoreError::NotFound(id.to_string()));
-        }
-        *leases.entry(id.clone()).or_default() += 1;
-        Ok(Lease { store: self.clone(), id: id.clone() })
     }
 
     /// Removes a name, and with its last name the image; an id removes the image with all its
@@ -247,35 +212,6 @@ impl ImageStore {
             Err(_) => Err(StoreError::Stopped.into()),
         }
     }
-}
-
-impl Catalogue {
-    fn resolve(&self, reference: &Reference) -> Option<&Image> {
-        if let Some(digest) = reference.digest() {
-            let name = reference.with_digest(digest).to_string();
-            return self.images.values().find(|image| image.digests.contains(&name));
-        }
-        let name = reference.to_string();
-        self.images.values().find(|image| image.names.contains(&name))
-    }
-
-    fn files(&self) -> HashSet<(Kind, Digest)> {
-        self.images.values().flat_map(image_files).collect()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    Blob,
-    Layer,
-}
-
-fn image_files(image: &Image) -> impl Iterator<Item = (Kind, Digest)> + '_ {
-    let layers = image
-        .layers
-        .iter()
-        .flat_map(|layer| [(Kind::Blob, layer.blob.clone()), (Kind::Layer, layer.chain_id.clone())]);
-    [(Kind::Blob, image.id.clone()), (Kind::Blob, image.manifest.clone())].into_iter().chain(layers)
 }
 
 impl Inner {
@@ -323,6 +259,7 @@ impl Inner {
         let found = store.find(text).ok().flatten();
         let image = found.ok_or_else(|| StoreError::NotFound(text.to_owned()))?;
         let reference = Reference::parse(text).ok().filter(|name| image.has(name));
+        let mut leaving = self.leaving();
         self.change(|catalogue| {
             let fail = || StoreError::NotFound(text.to_owned());
             let entry = catalogue.images.get_mut(&image.id).ok_or_else(fail)?;
@@ -336,10 +273,8 @@ impl Inner {
                 (entry.names, entry.digests) = (names, digests);
                 return Ok(removed);
             }
-            // The lock is held until the entry is gone: a lease taken later finds no image.
-            if let Some(leases) = self.leases.lock().get(&image.id) {
-                return Err(StoreError::InUse { name: text.to_owned(), leases: *leases });
-            }
+            let in_use = |leases| StoreError::InUse { name: text.to_owned(), leases };
+            leaving.add(&image.id).map_err(in_use)?;
             catalogue.images.remove(&image.id);
             removed.images.push(image.id.clone());
             Ok(removed)
@@ -347,15 +282,15 @@ impl Inner {
     }
 
     fn prune(&self, scope: PruneScope) -> Result<Removed, StoreError> {
+        let mut leaving = self.leaving();
         self.change(|catalogue| {
-            let leases = self.leases.lock();
             let mut removed = Removed::default();
             catalogue.images.retain(|id, image| {
-                let kept = leases.contains_key(id)
-                    || match scope {
-                        PruneScope::Unnamed => !image.names.is_empty(),
-                        PruneScope::Unused => false,
-                    };
+                let in_scope = match scope {
+                    PruneScope::Unnamed => image.names.is_empty(),
+                    PruneScope::Unused => true,
+                };
+                let kept = !in_scope || leaving.add(id).is_err();
                 if !kept {
                     removed.names.append(&mut image.names);
                     removed.images.push(id.clone());
@@ -440,32 +375,6 @@ impl Inner {
     }
 }
 
-impl Image {
-    fn has(&self, reference: &Reference) -> bool {
-        let name = reference.to_string();
-        self.names.contains(&name) || self.digests.iter().any(|digest| names_same(digest, reference))
-    }
-
-    /// Names and digests that remain when `reference` goes. A repository's digests go with its last
-    /// tag; removing a digest removes all of its repository.
-    fn without(&self, reference: &Reference) -> (Vec<String>, Vec<String>) {
-        let tagged = format!("{}:", reference.name());
-        let digested = format!("{}@", reference.name());
-        let full = reference.to_string();
-        let by_digest = reference.digest().is_some();
-        let goes = |name: &String| if by_digest { name.starts_with(&tagged) } else { *name == full };
-        let names: Vec<_> = self.names.iter().filter(|name| !goes(name)).cloned().collect();
-        let has_tag = names.iter().any(|name| name.starts_with(&tagged));
-        let digests =
-            self.digests.iter().filter(|digest| has_tag || !digest.starts_with(&digested)).cloned().collect();
-        (names, digests)
-    }
-}
-
-fn names_same(digest: &str, reference: &Reference) -> bool {
-    reference.digest().is_some_and(|own| *digest == reference.with_digest(own).to_string())
-}
-
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("lock");
     let file = File::create(&path).map_err(StoreError::io("create", &path))?;
@@ -474,34 +383,4 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked(dir.to_owned())),
         Err(errno) => Err(StoreError::io("lock", path)(errno.into())),
     }
-}
-
-fn read_catalogue(path: &Path) -> Result<Catalogue, StoreError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Catalogue { version: CATALOGUE_VERSION, images: BTreeMap::new() });
-        }
-        Err(error) => return Err(StoreError::io("read", path)(error)),
-    };
-    let catalogue: Catalogue = serde_json::from_slice(&bytes)
-        .map_err(|source| StoreError::Catalogue { path: path.to_owned(), source })?;
-    if catalogue.version != CATALOGUE_VERSION {
-        return Err(StoreError::Version { path: path.to_owned(), version: catalogue.version });
-    }
-    Ok(catalogue)
-}
-
-/// Everything that the catalogue names reaches the disk before it, and it before this returns.
-fn write_catalogue(dir: &Path, catalogue: &Catalogue) -> Result<(), StoreError> {
-    let directory = File::open(dir).map_err(StoreError::io("open", dir))?;
-    rustix::fs::syncfs(&directory).map_err(|errno| StoreError::io("write out", dir)(errno.into()))?;
-    let path = dir.join("images.json.new");
-    let bytes = serde_json::to_vec(catalogue)
-        .map_err(|source| StoreError::Catalogue { path: path.clone(), source })?;
-    let mut file = File::create(&path).map_err(StoreError::io("create", &path))?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(StoreError::io("write", &path))?;
-    let target = dir.join(CATALOGUE);
-    fs::rename(&path, &target).map_err(StoreError::io("replace", target))?;
-    directory.sync_all().map_err(StoreError::io("write out", dir))
 }

@@ -170,9 +170,9 @@ async fn pulls_from_docker_registry_with_basic_login() {
 
     let pulled = fixture.pull(&name, &auth).await.unwrap();
     assert_eq!((&pulled.id, &pulled.layers, &pulled.config), (&image.id, &image.layers, &image.config));
-    assert_eq!(pulled.names, [name.clone()]);
+    assert_eq!(pulled.names, std::slice::from_ref(&name));
     let by_digest = format!("{address}/shop/noise@{}", image.manifest);
-    assert_eq!(pulled.digests, [by_digest.clone()]);
+    assert_eq!(pulled.digests, std::slice::from_ref(&by_digest));
     assert_eq!(fixture.pull(&by_digest, &auth).await.unwrap().id, image.id);
 }
 
@@ -480,4 +480,44 @@ async fn plain_http_needs_loopback_or_permission() {
     }
     assert!(transport.origin(&"http://quay.io/x".parse().unwrap()).is_err());
     assert!(transport.origin(&"https://u@quay.io/x".parse().unwrap()).is_err());
+}
+
+/// Answers one request over TLS with a certificate for `localhost`.
+async fn tls_server(listener: TcpListener, key: rcgen::CertifiedKey<rcgen::KeyPair>) {
+    let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tls_servers_must_be_certified() {
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let root = key.cert.der().clone();
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(tls_server(listener, key));
+    let uri: Uri = format!("https://localhost:{port}/v2/").parse().unwrap();
+    let get =
+        async |transport: Transport| transport.send(Method::GET, &uri, &HeaderMap::new(), Bytes::new()).await;
+    let trusting = RegistryOptions { extra_roots: vec![root], ..quick() };
+    assert_eq!(get(Transport::new(&trusting)).await.unwrap().status(), 204);
+    let refused = get(Transport::new(&quick())).await;
+    assert!(matches!(refused, Err(TransportError::Tls { .. })), "{refused:?}");
+    server.abort();
 }

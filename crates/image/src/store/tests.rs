@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::catalogue::image_files;
 use super::*;
 use crate::image::ImageConfig;
 use crate::pack::PackSource;

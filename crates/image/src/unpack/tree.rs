@@ -217,7 +217,7 @@ impl Tree {
     /// Opens a directory found earlier, if it is still one.
     pub(super) fn reopen(&self, path: &Path) -> io::Result<OwnedFd> {
         if path.as_os_str().is_empty() {
-            return Ok(self.root.fd.try_clone()?);
+            return self.root.fd.try_clone();
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rfs::openat2(&self.root.fd, path, flags, Mode::empty(), beneath())?)
