@@ -114,7 +114,6 @@ impl Writer<'_> {
             verbs.contains(Verb::Update),
             "",
             own,
-            own,
             None,
         );
         if verbs.contains(Verb::Patch) {
