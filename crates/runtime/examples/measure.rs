@@ -16,7 +16,9 @@ const STEPS: [&str; 5] = ["create", "start", "exec", "exit", "delete"];
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = std::env::temp_dir().join(format!("sampan-measure-{}", std::process::id()));
     std::fs::create_dir_all(files.join("rootfs/bin"))?;
-    std::fs::create_dir_all(files.join("rootfs/proc"))?;
+    for dir in ["proc", "dev"] {
+        std::fs::create_dir_all(files.join("rootfs").join(dir))?;
+    }
     std::fs::copy("/bin/busybox", files.join("rootfs/bin/busybox"))?;
     let runc = ["/usr/sbin/runc", "/usr/bin/runc"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let external = runc.map(|binary| ("runc", RuntimeKind::External { binary }));
@@ -81,7 +83,10 @@ fn container(
             "user": { "uid": 0, "gid": 0 }, "cwd": "/", "env": ["PATH=/bin"],
             "args": ["/bin/busybox", "sleep", "1000"],
         },
-        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] },
+        ],
         "linux": {
             "cgroupsPath": cgroup.join(id),
             "namespaces": [{ "type": "mount" }, { "type": "network" }],

@@ -4,6 +4,7 @@
 //! supervisor that ends afterwards (see `supervisor::job`). The container's processes then become
 //! the supervisor's children, since it is their nearest subreaper.
 
+mod complaints;
 mod executor;
 mod external;
 mod libcontainer;
@@ -34,6 +35,9 @@ pub enum OciError {
     Process(#[source] serde_json::Error),
     #[error("libcontainer refuses")]
     Libcontainer(#[from] ::libcontainer::error::LibcontainerError),
+    /// With what it logged first.
+    #[error("{source}: {cause}")]
+    Cause { cause: String, source: ::libcontainer::error::LibcontainerError },
     /// What an external runtime printed.
     #[error("{binary} {command}: {message}")]
     External { binary: PathBuf, command: &'static str, message: String },

@@ -87,9 +87,23 @@ async fn a_container_that_cannot_be_made_leaves_nothing() {
     let mut config = pod.config("b", "true");
     config.spec.root_mut().as_mut().expect("has a root").set_path("/no/such/root".into());
     assert_eq!(refusal(pod.supervisor.create(config).await), FailureKind::Runtime);
+    let mut config = pod.config("c", "true");
+    let mut mount = oci_spec::runtime::Mount::default();
+    mount
+        .set_destination("/data".into())
+        .set_typ(Some("bind".into()))
+        .set_options(Some(vec!["rbind".into()]));
+    mount.set_source(Some("/no/such/source".into()));
+    config.spec.mounts_mut().as_mut().expect("has mounts").push(mount);
+    match pod.supervisor.create(config).await {
+        Err(RequestError::Refused(failure)) => {
+            assert!(failure.message.contains("/no/such/source"), "the cause is told: {failure}");
+        }
+        other => panic!("{other:?}"),
+    }
     assert_eq!(pod.supervisor.refresh().await.expect("answers").containers, []);
     assert!(!pod.dir().join("containers/a").exists());
-    assert!(!pod.cgroup_exists("a") && !pod.cgroup_exists("b"));
+    assert!(!pod.cgroup_exists("a") && !pod.cgroup_exists("b") && !pod.cgroup_exists("c"));
     pod.supervisor.create(pod.config("a", "true")).await.expect("the name is free");
     pod.end().await;
 }

@@ -21,6 +21,7 @@ use ::libcontainer::container::builder::ContainerBuilder;
 use ::libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::Process;
 
+use super::complaints::Complaints;
 use super::executor::SampanExecutor;
 use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec, load_spec};
 
@@ -52,6 +53,22 @@ impl LibcontainerRuntime {
     }
 }
 
+/// Runs one of libcontainer's operations, and adds the cause to its error.
+fn explained<T>(
+    work: impl FnOnce() -> Result<T, ::libcontainer::error::LibcontainerError>,
+) -> Result<T, OciError> {
+    let complaints = Complaints::collect().map_err(OciError::io("collecting errors"))?;
+    work().map_err(|source| {
+        let said = source.to_string();
+        // The innermost part of what it said; a line that has it comes from further out.
+        let innermost = said.rsplit(" : ").next().unwrap_or(&said);
+        match complaints.first() {
+            Some(cause) if !cause.contains(innermost) => OciError::Cause { cause, source },
+            Some(_) | None => OciError::Libcontainer(source),
+        }
+    })
+}
+
 fn split(stdio: Stdio, dir: &Path) -> Result<(Option<[OwnedFd; 3]>, Option<ConsoleSocket>), OciError> {
     match stdio {
         Stdio::Streams { stdin, stdout, stderr } => Ok((Some([stdin, stdout, stderr]), None)),
@@ -63,13 +80,13 @@ impl OciRuntime for LibcontainerRuntime {
     fn create(&self, id: &str, bundle: &Path, stdio: Stdio) -> Result<Spawned, OciError> {
         adapt_spec(bundle)?;
         let (streams, console) = split(stdio, bundle)?;
-        let container = self
+        let builder = self
             .builder(&self.root, id, SampanExecutor::default(), streams)?
             .with_console_socket(console.as_ref().map(|socket| &socket.path))
             .as_init(bundle)
             .with_systemd(false)
-            .with_detach(true)
-            .build()?;
+            .with_detach(true);
+        let container = explained(|| builder.build())?;
         let pid = container.pid().ok_or(OciError::NoProcess)?.as_raw();
         let terminal = console.map(|socket| socket.receive()).transpose()?;
         Ok(Spawned { pid, terminal })
@@ -104,13 +121,13 @@ impl OciRuntime for LibcontainerRuntime {
         let json = serde_json::to_vec(&process).map_err(OciError::Process)?;
         fs::write(&file, json).map_err(OciError::io(failed))?;
         let (streams, console) = split(stdio, scratch)?;
-        let pid = self
+        let builder = self
             .builder(scratch, id, executor, streams)?
             .with_console_socket(console.as_ref().map(|socket| &socket.path))
             .as_tenant()
             .with_process(Some(&file))
-            .with_detach(true)
-            .build()?;
+            .with_detach(true);
+        let pid = explained(|| builder.build())?;
         let terminal = console.map(|socket| socket.receive()).transpose()?;
         Ok(Spawned { pid: pid.as_raw(), terminal })
     }
