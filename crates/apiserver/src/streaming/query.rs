@@ -44,8 +44,8 @@ fn is_true(value: &str) -> bool {
 }
 
 impl CommandQuery {
-    fn parse(query: &str, default: StreamFlags) -> Result<Self, QueryError> {
-        let mut parsed = CommandQuery { streams: default, command: Vec::new() };
+    fn parse(query: &str) -> Result<Self, QueryError> {
+        let mut parsed = CommandQuery::default();
         for (key, value) in pairs(query) {
             match key.as_str() {
                 // A word of the command may be empty.
@@ -68,17 +68,15 @@ impl CommandQuery {
         Ok(parsed)
     }
 
-    /// The query of `pods/exec`: both outputs unless it says otherwise.
+    /// The query of `pods/exec`. A stream that it does not name is not wanted.
     pub fn exec(query: &str) -> Result<Self, QueryError> {
-        let parsed =
-            Self::parse(query, StreamFlags { stdout: true, stderr: true, ..StreamFlags::default() })?;
+        let parsed = Self::parse(query)?;
         if parsed.command.is_empty() { Err(QueryError::NoCommand) } else { Ok(parsed) }
     }
 
-    /// The query of `pods/attach`: both outputs unless it says otherwise.
+    /// The query of `pods/attach`.
     pub fn attach(query: &str) -> Result<Self, QueryError> {
-        let parsed =
-            Self::parse(query, StreamFlags { stdout: true, stderr: true, ..StreamFlags::default() })?;
+        let parsed = Self::parse(query)?;
         Ok(CommandQuery { command: Vec::new(), ..parsed })
     }
 }

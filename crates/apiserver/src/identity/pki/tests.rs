@@ -127,3 +127,50 @@ fn a_name_that_is_none_is_refused() {
     let error = Pki::ensure(config, at(0)).err();
     assert!(matches!(error, Some(PkiError::Issue(CertificateError::Name(_)))), "{error:?}");
 }
+
+/// The user whom the server sees behind a client certificate; an error where it refuses the client.
+async fn connect(pki: &Pki, client: Option<&KeyedCertificate>) -> std::io::Result<Option<String>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca_der.clone()).expect("an authority");
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match client {
+        Some(client) => {
+            config.with_client_auth_cert(vec![client.der.clone()], client.private_key()).expect("a key")
+        }
+        None => config.with_no_client_auth(),
+    };
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(pki.server_config().expect("a configuration")));
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let (client_side, server_side) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+    let server_side = server_side?;
+    client_side?;
+    let chain = server_side.get_ref().1.peer_certificates().unwrap_or_default();
+    let read = crate::identity::authentication::ClientCertificate::read;
+    Ok(chain.first().map(|der| read(der).expect("a name").user(Timestamp::now()).expect("alive").name))
+}
+
+#[tokio::test]
+async fn only_living_client_certificates_of_this_authority_are_taken() {
+    let (directory, elsewhere) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let now = Timestamp::now();
+    let pki = Pki::ensure(config(directory.path()), now).expect("a start");
+    let foreign = Pki::ensure(config(elsewhere.path()), now).expect("a start");
+    assert_eq!(connect(&pki, None).await.expect("nobody is welcome too"), None);
+    let admin = pki.issue_client(ADMIN, now).expect("issued");
+    assert_eq!(connect(&pki, Some(&admin)).await.expect("ours"), Some("kubernetes-admin".to_owned()));
+    let stranger = foreign.issue_client(ADMIN, now).expect("issued");
+    assert!(connect(&pki, Some(&stranger)).await.is_err(), "another authority");
+    let past = Timestamp::from_second(now.as_second() - 40 * DAY).expect("in range");
+    let expired = pki.issue_client(ADMIN, past).expect("issued");
+    assert!(connect(&pki, Some(&expired)).await.is_err(), "expired");
+    let text = std::fs::read_to_string(pki.directory.path(SERVING)).expect("a file");
+    let serving = KeyedCertificate::from_pem(&text).expect("a certificate");
+    assert!(connect(&pki, Some(&serving)).await.is_err(), "for servers only");
+}

@@ -62,14 +62,15 @@ fn spdy_versions_are_agreed_on() {
 
 #[test]
 fn queries_say_what_to_run() {
-    let query =
-        CommandQuery::exec("command=sh&command=-c&command=&command=a%20b&container=c&stdin=true&tty=1");
+    let query = CommandQuery::exec(
+        "command=sh&command=-c&command=&command=a%20b&container=c&stdin=true&stdout=1&stderr=1&tty=1",
+    );
     let query = query.expect("a query");
     assert_eq!(query.command, ["sh", "-c", "", "a b"]);
     assert_eq!(query.streams, StreamFlags { stdin: true, stdout: true, stderr: false, tty: true });
     assert_eq!(CommandQuery::exec("stdin=true"), Err(QueryError::NoCommand));
-    assert_eq!(CommandQuery::exec("command=a&stdout=false&stderr=0"), Err(QueryError::NoStream));
-    assert_eq!(CommandQuery::attach("command=a").expect("a query").command, Vec::<String>::new());
+    assert_eq!(CommandQuery::exec("command=a&stdout=false&stderr=0&tty=true"), Err(QueryError::NoStream));
+    assert_eq!(CommandQuery::attach("command=a&stdin=true").expect("a query").command, Vec::<String>::new());
     assert_eq!(container_of("stdin=1&container=x"), Some("x".to_owned()));
     assert_eq!(container_of("container="), None);
     assert_eq!(port_list("ports=1,65535&ports=80"), Ok(vec![1, 65535, 80]));

@@ -8,7 +8,7 @@ const V4: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.
 #[tokio::test]
 async fn commands_run_over_spdy() {
     let server = Server::start().await;
-    let mut client = server.spdy("/exec?command=cat&stdin=true", V4).await;
+    let mut client = server.spdy("/exec?command=cat&stdin=true&stdout=true&stderr=true", V4).await;
     let error = client.open(&[("streamtype", "error")]).await;
     let stdin = client.open(&[("streamtype", "stdin")]).await;
     let stdout = client.open(&[("streamtype", "stdout")]).await;
@@ -38,7 +38,7 @@ async fn versions_differ_in_errors_and_resizing() {
     assert!(client.read_until(|client| client.ended.contains(&error)).await);
     assert_eq!((client.text(stdout), client.text(error)), ("100x30".to_owned(), String::new()));
 
-    let mut client = server.spdy("/exec?command=fail&stdout=false", &[]).await;
+    let mut client = server.spdy("/exec?command=fail&stderr=true", &[]).await;
     let error = client.open(&[("streamtype", "error")]).await;
     client.open(&[("streamtype", "stderr")]).await;
     assert!(client.read_until(|client| client.ended.contains(&error)).await);
@@ -48,7 +48,7 @@ async fn versions_differ_in_errors_and_resizing() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_session_along() {
     let server = Server::start().await;
-    let mut client = server.spdy("/exec?command=hang&stderr=false", V4).await;
+    let mut client = server.spdy("/exec?command=hang&stdout=true", V4).await;
     client.open(&[("streamtype", "error")]).await;
     client.open(&[("streamtype", "stdout")]).await;
     drop(client);

@@ -45,7 +45,8 @@ fn binary(bytes: &[u8]) -> Message {
 #[tokio::test]
 async fn input_ends_with_its_channel() {
     let messages = vec![binary(b"\0hello "), binary(b"\0world"), binary(&[255, 0])];
-    let channels = run("/exec?command=cat&stdin=true", "v5.channel.k8s.io", messages).await;
+    let channels =
+        run("/exec?command=cat&stdin=true&stdout=true&stderr=true", "v5.channel.k8s.io", messages).await;
     assert_eq!(channels[&1], "hello world");
     let status: Value = serde_json::from_str(&channels[&3]).expect("a status");
     assert_eq!(status["status"], "Success");
@@ -54,7 +55,7 @@ async fn input_ends_with_its_channel() {
 #[tokio::test]
 async fn exit_codes_are_in_the_status() {
     for protocol in ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"] {
-        let channels = run("/exec?command=fail&command=now", protocol, vec![]).await;
+        let channels = run("/exec?command=fail&command=now&stdout=true&stderr=true", protocol, vec![]).await;
         assert_eq!(channels[&2], "oops", "{protocol}");
         let status: Value = serde_json::from_str(&channels[&3]).expect("a status");
         assert_eq!(status["status"], "Failure");
@@ -71,15 +72,15 @@ async fn exit_codes_are_in_the_status() {
 
 #[tokio::test]
 async fn older_protocols_say_errors_as_text() {
-    let channels = run("/exec?command=missing", "base64.channel.k8s.io", vec![]).await;
+    let channels = run("/exec?command=missing&stdout=true", "base64.channel.k8s.io", vec![]).await;
     assert_eq!(channels[&3], "Internal error occurred: error executing command in container: no such file");
-    let channels = run("/exec?command=cat&stdin=false", "channel.k8s.io", vec![]).await;
+    let channels = run("/exec?command=cat&stdin=false&stdout=true", "channel.k8s.io", vec![]).await;
     assert_eq!(channels.get(&3), None, "success says nothing");
 }
 
 #[tokio::test]
 async fn attaching_succeeds_whatever_the_container_exits_with() {
-    let channels = run("/attach", "v4.channel.k8s.io", vec![]).await;
+    let channels = run("/attach?stdout=true&stderr=true", "v4.channel.k8s.io", vec![]).await;
     let status: Value = serde_json::from_str(&channels[&3]).expect("a status");
     assert_eq!((&channels[&2], &status["status"]), (&"oops".to_owned(), &Value::from("Success")));
 }
@@ -87,7 +88,8 @@ async fn attaching_succeeds_whatever_the_container_exits_with() {
 #[tokio::test]
 async fn terminals_are_resized() {
     let messages = vec![binary(b"\x04{\"Width\":80,\"Height\":24}")];
-    let channels = run("/exec?command=size&tty=true&stdin=true", "v4.channel.k8s.io", messages).await;
+    let channels =
+        run("/exec?command=size&tty=true&stdin=true&stdout=true", "v4.channel.k8s.io", messages).await;
     assert_eq!(channels[&1], "80x24");
     assert!(!channels.contains_key(&2));
 }
@@ -95,7 +97,7 @@ async fn terminals_are_resized() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_session_along() {
     let server = Server::start().await;
-    let socket = server.websocket("/exec?command=hang&stdin=true", "v4.channel.k8s.io").await;
+    let socket = server.websocket("/exec?command=hang&stdin=true&stdout=true", "v4.channel.k8s.io").await;
     drop(socket);
     server.node.released.notified().await;
     server.sessions.shut_down().await;
@@ -104,7 +106,7 @@ async fn a_client_that_leaves_takes_its_session_along() {
 #[tokio::test]
 async fn a_server_that_stops_ends_its_sessions() {
     let server = Server::start().await;
-    let mut socket = server.websocket("/exec?command=hang", "v4.channel.k8s.io").await;
+    let mut socket = server.websocket("/exec?command=hang&stdout=true", "v4.channel.k8s.io").await;
     assert_eq!(socket.next().await.expect("a message").expect("a message"), binary(&[1]));
     assert_eq!(server.sessions.len(), 1);
     server.sessions.shut_down().await;
@@ -112,7 +114,7 @@ async fn a_server_that_stops_ends_its_sessions() {
 }
 
 fn command(node: &Arc<EchoNode>, name: &str) -> Command {
-    let query = CommandQuery::exec(&format!("command={name}")).expect("a query");
+    let query = CommandQuery::exec(&format!("command={name}&stdout=true")).expect("a query");
     Command { node: node.clone(), target: container(), query, kind: CommandKind::Exec }
 }
 
