@@ -38,8 +38,8 @@ const VERDICT_TYPE: u32 = 0xffff_ff00;
 const ELEMENT_INTERVAL_END: u32 = 0x1;
 /// Most elements that packets may add to a set.
 const DYNAMIC_LIMIT: u32 = 65_535;
-/// For the `nft` program, which shows keys in network byte order unless told: a type, a length, and
-/// a number.
+/// For the `nft` program, which shows lone keys in network byte order unless told: a type, a length,
+/// and a number.
 const KEY_IN_MACHINE_ORDER: [u8; 6] = {
     let [a, b, c, d] = 1u32.to_ne_bytes();
     [0, 4, a, b, c, d]
@@ -180,13 +180,16 @@ impl Batch {
         for (name, set) in &table.sets {
             self.add_set(table, name, set);
         }
+        for (name, set) in table.sets.iter().filter(|(_, set)| set.elements_first()) {
+            self.add_elements(table, name, set, set.elements.iter());
+        }
         for (name, chain) in &table.chains {
             self.add_chain(table, name, chain);
         }
         for (name, chain) in &table.chains {
             self.add_rules(table, name, &chain.rules);
         }
-        for (name, set) in &table.sets {
+        for (name, set) in table.sets.iter().filter(|(_, set)| !set.elements_first()) {
             self.add_elements(table, name, set, set.elements.iter());
         }
     }

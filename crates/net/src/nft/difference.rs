@@ -46,6 +46,9 @@ fn change_objects(batch: &mut Batch, old: &Table, new: &Table) {
         let kept = new.sets.get(name);
         batch.delete_elements(old, name, set, changed(set, kept));
     }
+    for (name, set) in new.sets.iter().filter(|(_, set)| set.elements_first()) {
+        batch.add_elements(new, name, set, changed(set, old.sets.get(name)));
+    }
     for (name, chain) in &new.chains {
         match old.chains.get(name) {
             Some(before) if before.rules == chain.rules => continue,
@@ -54,7 +57,7 @@ fn change_objects(batch: &mut Batch, old: &Table, new: &Table) {
         }
         batch.add_rules(new, name, &chain.rules);
     }
-    for (name, set) in &new.sets {
+    for (name, set) in new.sets.iter().filter(|(_, set)| !set.elements_first()) {
         batch.add_elements(new, name, set, changed(set, old.sets.get(name)));
     }
 }

@@ -154,6 +154,15 @@ impl Set {
         Set { kind, key: key.to_vec(), interval: false, timeout_ms: None, elements: BTreeMap::new() }
     }
 
+    /// Whether elements come before the rules: the kernel checks each element of a map against each
+    /// rule that uses it already. Verdicts come last, since the chains must be there.
+    pub(super) fn elements_first(&self) -> bool {
+        match self.kind {
+            SetKind::Set | SetKind::Map(_) => true,
+            SetKind::VerdictMap => false,
+        }
+    }
+
     /// Whether two sets differ in their elements at most.
     pub(super) fn same_definition(&self, other: &Set) -> bool {
         (&self.kind, &self.key, self.interval, self.timeout_ms)
@@ -206,7 +215,8 @@ impl Field {
     /// The number under which the `nft` program knows the type, for people who list the rules.
     pub(super) const fn type_number(self) -> u32 {
         match self {
-            Field::Number => 4,
+            // A mark: the known type of 32 bits in the machine's order.
+            Field::Number => 19,
             Field::Ipv4Address => 7,
             Field::Ipv6Address => 8,
             Field::Protocol => 12,
@@ -217,7 +227,7 @@ impl Field {
 
     pub(super) const fn type_name(self) -> &'static str {
         match self {
-            Field::Number => "integer",
+            Field::Number => "mark",
             Field::Ipv4Address => "ipv4_addr",
             Field::Ipv6Address => "ipv6_addr",
             Field::Protocol => "inet_proto",

@@ -150,6 +150,7 @@ impl Registers {
             }
             Expression::Immediate { data, to } => {
                 let field = match data.len() {
+                    1 => Some(Field::Protocol),
                     2 => Some(Field::Port),
                     4 => Some(Field::Ipv4Address),
                     16 => Some(Field::Ipv6Address),

@@ -22,6 +22,11 @@ pub(super) const NODE_PORTS: &str = "node-ports";
 pub(super) const REFUSED_SERVICES: &str = "services-without-endpoints";
 pub(super) const REFUSED_NODE_PORTS: &str = "node-ports-without-endpoints";
 pub(super) const CLUSTER_ADDRESSES: &str = "cluster-ips";
+/// From a service's address, protocol and port and the number of one of its endpoints to that
+/// endpoint. One map for all, since the kernel looks through all maps of a table for each it adds.
+pub(super) const ENDPOINTS: &str = "endpoints";
+/// The same with the endpoints of this node alone.
+pub(super) const LOCAL_ENDPOINTS: &str = "local-endpoints";
 pub(super) const HAIRPIN: &str = "hairpin";
 pub(super) const MARK: &str = "mark-for-masquerade";
 const NODE_PORT_ADDRESSES: &str = "node-port-addresses";
@@ -97,6 +102,8 @@ fn add_sets(table: &mut Table, view: &View<'_>) {
     let address = view.family.address();
     let service = [address, Field::Protocol, Field::Port];
     let port = [Field::Protocol, Field::Port];
+    let numbered = [address, Field::Protocol, Field::Port, Field::Number];
+    let endpoint = SetKind::Map(vec![address, Field::Port]);
     let mut links = Set::new(SetKind::Set, &[Field::LinkName]);
     for name in view.node.cluster_links.iter().chain([&view.node.bridge]) {
         links.elements.insert(Key::Value(link_name(name)), Data::None);
@@ -107,6 +114,8 @@ fn add_sets(table: &mut Table, view: &View<'_>) {
         (REFUSED_SERVICES, Set::new(SetKind::Set, &service)),
         (REFUSED_NODE_PORTS, Set::new(SetKind::Set, &port)),
         (CLUSTER_ADDRESSES, Set::new(SetKind::Set, &[address])),
+        (ENDPOINTS, Set::new(endpoint.clone(), &numbered)),
+        (LOCAL_ENDPOINTS, Set::new(endpoint, &numbered)),
         (HAIRPIN, Set::new(SetKind::Set, &[address, address])),
         (NODE_PORT_ADDRESSES, ranges(view, &view.node.node_port_addresses)),
         (CLUSTER_LINKS, links),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::base::{
-    self, CLUSTER_ADDRESSES, HAIRPIN, MARK, NODE_PORTS, REFUSED_NODE_PORTS, REFUSED_SERVICES, SERVICES, View,
+    self, CLUSTER_ADDRESSES, ENDPOINTS, HAIRPIN, LOCAL_ENDPOINTS, MARK, NODE_PORTS, REFUSED_NODE_PORTS,
+    REFUSED_SERVICES, SERVICES, View,
 };
-use super::rule::{RuleBuilder, Side, octets};
+use super::rule::{RuleBuilder, ServiceKey, Side, octets, port_key};
 use super::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
 use crate::nft::{
     Chain, Data, Expression, Family, FibAddress, Field, Key, Match, Name, NumgenKind, Register, Rule,
@@ -69,14 +70,32 @@ struct PortView<'a> {
     port: &'a ServicePort,
     /// `namespace/name/protocol/port`: what chains are named after.
     identity: String,
+    /// The service's cluster IPs of this family.
+    cluster: Vec<IpAddr>,
     endpoints: Vec<SocketAddr>,
     local_endpoints: Vec<SocketAddr>,
+    /// Under what the shared maps hold the endpoints. None without a cluster IP, or when another
+    /// service claims the same one.
+    shared_key: Option<ServiceKey>,
+}
+
+/// Which endpoints are chosen from.
+#[derive(Clone, Copy)]
+enum Choice {
+    Everywhere,
+    Here,
+}
+
+impl PortView<'_> {
+    fn key(&self, address: IpAddr) -> ServiceKey {
+        ServiceKey { address, protocol: self.port.protocol, port: self.port.port }
+    }
 }
 
 impl Planner<'_> {
     fn add_service(&mut self, service: &Service) {
-        let addresses: Vec<IpAddr> = self.addresses(&service.cluster_ips).collect();
-        for address in &addresses {
+        let cluster: Vec<IpAddr> = self.addresses(&service.cluster_ips).collect();
+        for address in &cluster {
             self.insert(CLUSTER_ADDRESSES, octets(*address), Data::None);
         }
         for port in &service.ports {
@@ -87,7 +106,15 @@ impl Planner<'_> {
             let local = endpoints.iter().copied().filter(|endpoint| self.view.node.is_local(endpoint.ip()));
             let local_endpoints = local.collect();
             let identity = identity(service, port);
-            self.add_port(&PortView { service, port, identity, endpoints, local_endpoints });
+            let cluster = cluster.clone();
+            let mut port =
+                PortView { service, port, identity, cluster, endpoints, local_endpoints, shared_key: None };
+            port.shared_key = port
+                .cluster
+                .first()
+                .map(|address| port.key(*address))
+                .filter(|key| !self.table.sets[SERVICES].elements.contains_key(&Key::Value(key.bytes())));
+            self.add_port(&port);
         }
     }
 
@@ -99,54 +126,55 @@ impl Planner<'_> {
     }
 
     fn add_port(&mut self, port: &PortView<'_>) {
-        let service = port.service;
-        let cluster: Vec<IpAddr> = self.addresses(&service.cluster_ips).collect();
-        let external: Vec<IpAddr> = self.addresses(&service.external_ips).collect();
-        let balancers: Vec<IpAddr> = self.addresses(&service.load_balancer_ips).collect();
-        let all = || cluster.iter().chain(&external).chain(&balancers);
+        let outer = [&port.service.external_ips, &port.service.load_balancer_ips];
+        let addresses = port.cluster.iter().copied();
+        let addresses: Vec<IpAddr> =
+            addresses.chain(outer.into_iter().flat_map(|list| self.addresses(list))).collect();
+        self.note_udp(port, &addresses);
         if port.endpoints.is_empty() {
-            for address in all() {
-                self.insert(REFUSED_SERVICES, service_key(*address, port.port), Data::None);
+            for address in addresses {
+                self.insert(REFUSED_SERVICES, port.key(address).bytes(), Data::None);
             }
             if let Some(node_port) = port.port.node_port {
                 self.insert(REFUSED_NODE_PORTS, port_key(port.port.protocol, node_port), Data::None);
             }
-            self.note_udp(port, all().copied(), &[]);
             return;
         }
-        self.note_udp(port, all().copied(), &port.endpoints);
-        for endpoint in
-            port.endpoints.iter().filter(|endpoint| self.view.node.pod_cidr.contains(&endpoint.ip()))
-        {
+        let pods = self.view.node.pod_cidr;
+        for endpoint in port.endpoints.iter().filter(|endpoint| pods.contains(&endpoint.ip())) {
             self.insert(HAIRPIN, [octets(endpoint.ip()), octets(endpoint.ip())].concat(), Data::None);
         }
-        let everywhere = self.choice("service", port, &port.endpoints);
-        let internal = match service.internal_traffic_policy {
+        let everywhere = self.choice(Choice::Everywhere, port);
+        let internal = match port.service.internal_traffic_policy {
             TrafficPolicy::Cluster => Verdict::Goto(everywhere.clone()),
             TrafficPolicy::Local => self.local_choice(port),
         };
-        for address in &cluster {
-            self.insert(SERVICES, service_key(*address, port.port), Data::Verdict(internal.clone()));
+        for address in &port.cluster {
+            self.insert(SERVICES, port.key(*address).bytes(), Data::Verdict(internal.clone()));
         }
+        self.add_outer_ways(port, &everywhere);
+    }
+
+    /// Node port, external and load-balancer addresses.
+    fn add_outer_ways(&mut self, port: &PortView<'_>, everywhere: &Name) {
+        let external: Vec<IpAddr> = self.addresses(&port.service.external_ips).collect();
+        let balancers: Vec<IpAddr> = self.addresses(&port.service.load_balancer_ips).collect();
         if external.is_empty() && balancers.is_empty() && port.port.node_port.is_none() {
             return;
         }
-        let from_outside = self.external_chain(port, &everywhere);
+        let chain = self.external_chain(port, everywhere);
+        let verdict = Data::Verdict(Verdict::Goto(chain.clone()));
         for address in &external {
-            let verdict = Verdict::Goto(from_outside.clone());
-            self.insert(SERVICES, service_key(*address, port.port), Data::Verdict(verdict));
+            self.insert(SERVICES, port.key(*address).bytes(), verdict.clone());
         }
         if let Some(node_port) = port.port.node_port {
-            let verdict = Verdict::Goto(from_outside.clone());
-            self.insert(NODE_PORTS, port_key(port.port.protocol, node_port), Data::Verdict(verdict));
+            self.insert(NODE_PORTS, port_key(port.port.protocol, node_port), verdict);
         }
-        if balancers.is_empty() {
-            return;
-        }
-        let chain = self.balancer_chain(port, from_outside);
-        for address in &balancers {
-            let verdict = Verdict::Goto(chain.clone());
-            self.insert(SERVICES, service_key(*address, port.port), Data::Verdict(verdict));
+        if !balancers.is_empty() {
+            let verdict = Data::Verdict(Verdict::Goto(self.balancer_chain(port, chain)));
+            for address in &balancers {
+                self.insert(SERVICES, port.key(*address).bytes(), verdict.clone());
+            }
         }
     }
 
@@ -155,7 +183,7 @@ impl Planner<'_> {
         if port.local_endpoints.is_empty() {
             return Verdict::Drop;
         }
-        Verdict::Goto(self.choice("local", port, &port.local_endpoints))
+        Verdict::Goto(self.choice(Choice::Here, port))
     }
 
     /// The chain for packets from outside the cluster, or from inside to an outer address.
@@ -204,9 +232,13 @@ impl Planner<'_> {
     }
 
     /// A chain that chooses among endpoints.
-    fn choice(&mut self, kind: &str, port: &PortView<'_>, endpoints: &[SocketAddr]) -> Name {
+    fn choice(&mut self, choice: Choice, port: &PortView<'_>) -> Name {
+        let (kind, map, endpoints) = match choice {
+            Choice::Everywhere => ("service", ENDPOINTS, &port.endpoints),
+            Choice::Here => ("local", LOCAL_ENDPOINTS, &port.local_endpoints),
+        };
         let rules = match port.service.affinity {
-            Affinity::None => vec![self.random_endpoint(endpoints)],
+            Affinity::None => vec![self.random_endpoint(port, endpoints, map)],
             Affinity::ClientIp { timeout_seconds } => {
                 self.sticky_endpoint(port, endpoints, u64::from(timeout_seconds) * 1000)
             }
@@ -214,19 +246,21 @@ impl Planner<'_> {
         self.add_chain(format!("{kind}/{}", port.identity), rules)
     }
 
-    fn random_endpoint(&self, endpoints: &[SocketAddr]) -> Rule {
+    fn random_endpoint(&mut self, port: &PortView<'_>, endpoints: &[SocketAddr], map: &str) -> Rule {
         if let [endpoint] = endpoints {
             return self.view.rule().destination(endpoint.ip(), endpoint.port());
         }
-        let data = [self.view.family.address(), Field::Port];
-        let held = endpoints.iter().map(|endpoint| Data::Value(endpoint_data(*endpoint)));
-        choose(self.view.rule(), SetKind::Map(data.to_vec()), held, |from, set| Expression::Lookup {
-            from,
-            set,
-            matches: Match::Inside,
-            to: Some(from),
-        })
-        .rewrite_destination()
+        let Some(key) = port.shared_key else {
+            let kind = SetKind::Map(vec![self.view.family.address(), Field::Port]);
+            let held = endpoints.iter().map(|endpoint| Data::Value(endpoint_data(*endpoint)));
+            let lookup = |from, set| Expression::Lookup { from, set, matches: Match::Inside, to: Some(from) };
+            return choose(self.view.rule(), kind, held, lookup).rewrite_destination();
+        };
+        for (number, endpoint) in (0u32..).zip(endpoints) {
+            let numbered = [key.bytes(), number.to_ne_bytes().into()].concat();
+            self.insert(map, numbered, Data::Value(endpoint_data(*endpoint)));
+        }
+        self.view.rule().numbered_destination(&key, endpoints.len() as u32, map)
     }
 
     /// Each endpoint has a chain, and a set of the clients that it served lately.
@@ -265,18 +299,14 @@ impl Planner<'_> {
         rules
     }
 
-    fn note_udp(
-        &mut self,
-        port: &PortView<'_>,
-        addresses: impl Iterator<Item = IpAddr>,
-        endpoints: &[SocketAddr],
-    ) {
+    fn note_udp(&mut self, port: &PortView<'_>, addresses: &[IpAddr]) {
         if port.port.protocol != Protocol::Udp {
             return;
         }
-        let addresses = addresses.map(|address| Frontend::Address(SocketAddr::new(address, port.port.port)));
+        let addresses =
+            addresses.iter().map(|address| Frontend::Address(SocketAddr::new(*address, port.port.port)));
         for frontend in addresses.chain(port.port.node_port.map(Frontend::NodePort)) {
-            self.udp.entry(frontend).or_default().extend(endpoints);
+            self.udp.entry(frontend).or_default().extend(&port.endpoints);
         }
     }
 
@@ -319,16 +349,6 @@ fn identity(service: &Service, port: &ServicePort) -> String {
     }
     let kept: String = identity.chars().take(IDENTITY_LIMIT / 4 - 17).collect();
     format!("{kept}/{:016x}", crate::hash(identity.as_bytes()))
-}
-
-/// Address, protocol and port, each filled up to four bytes.
-fn service_key(address: IpAddr, port: &ServicePort) -> Vec<u8> {
-    [octets(address), port_key(port.protocol, port.port)].concat()
-}
-
-fn port_key(protocol: Protocol, port: u16) -> Vec<u8> {
-    let [high, low] = port.to_be_bytes();
-    vec![protocol.number(), 0, 0, 0, high, low, 0, 0]
 }
 
 fn endpoint_data(endpoint: SocketAddr) -> Vec<u8> {

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Protocol;
 use crate::nft::{
     BitwiseMask, Comparison, CtKey, Direction, DynsetOperation, Expression, Family, FibAddress, FibResult,
-    Match, MetaKey, NatKind, PayloadBase, Register, RejectKind, Rule, SetReference, Verdict,
+    Match, MetaKey, NatKind, NumgenKind, PayloadBase, Register, RejectKind, Rule, SetReference, Verdict,
 };
 
 /// Packets that need this node's address as their source carry this mark from the choice of their
@@ -28,6 +29,27 @@ const FIRST: Register = Register(0);
 pub(super) enum Side {
     Source,
     Destination,
+}
+
+/// What a packet finds its service by.
+#[derive(Clone, Copy)]
+pub(super) struct ServiceKey {
+    pub address: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+impl ServiceKey {
+    /// As a key of sets: each part filled up to four bytes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [octets(self.address), port_key(self.protocol, self.port)].concat()
+    }
+}
+
+/// Protocol and port as a key of sets.
+pub(super) fn port_key(protocol: Protocol, port: u16) -> Vec<u8> {
+    let [high, low] = port.to_be_bytes();
+    vec![protocol.number(), 0, 0, 0, high, low, 0, 0]
 }
 
 pub(super) struct RuleBuilder {
@@ -222,6 +244,21 @@ impl RuleBuilder {
         let port = Some(Register(self.behind_address()));
         let nat = Expression::Nat { kind: NatKind::Destination, family: self.family, address: FIRST, port };
         self.with([nat]).done()
+    }
+
+    /// Rewrites the destination to what a map holds for a service's address, protocol and port and
+    /// a number below `modulus`.
+    pub(super) fn numbered_destination(self, key: &ServiceKey, modulus: u32, map: &str) -> Rule {
+        let behind = self.behind_address();
+        let set = SetReference::Named(map.into());
+        self.with([
+            Expression::Immediate { data: octets(key.address), to: FIRST },
+            Expression::Immediate { data: vec![key.protocol.number()], to: Register(behind) },
+            Expression::Immediate { data: key.port.to_be_bytes().into(), to: Register(behind + 1) },
+            Expression::Numgen { kind: NumgenKind::Random, modulus, to: Register(behind + 2) },
+            Expression::Lookup { from: FIRST, set, matches: Match::Inside, to: Some(FIRST) },
+        ])
+        .rewrite_destination()
     }
 
     /// Rewrites the destination to a given address and port.

@@ -68,13 +68,35 @@ fn endpoints_are_chosen_by_number() {
         &[
             "10.96.0.1",
             "10.96.0.2",
+            "10.96.0.2 . udp . 53 . 0x0 : 10.244.1.2 . 53",
+            "10.96.0.2 . udp . 53 . 0x1 : 10.244.2.3 . 53",
             "10.244.1.2 . 10.244.1.2",
             "10.96.0.1 . tcp . 80 : goto service/default/one/tcp/80",
             "10.96.0.2 . udp . 53 : goto service/default/two/udp/53",
             "chain service/default/one/tcp/80",
             "dnat ip to 10.244.1.2:8080",
             "chain service/default/two/udp/53",
-            "dnat ip to numgen random mod 2 map { 0x0 : 10.244.1.2 . 53, 0x1 : 10.244.2.3 . 53 }",
+            "dnat ip to 10.96.0.2 . udp . 53 . numgen random mod 2 map @endpoints",
+        ],
+    );
+}
+
+#[test]
+fn services_that_claim_one_address_do_not_mix() {
+    let endpoints = ["10.244.2.1:80", "10.244.2.2:80"];
+    let first = service("first", "10.96.0.1", port(Protocol::Tcp, 80, &endpoints));
+    let second = service("second", "10.96.0.1", port(Protocol::Tcp, 80, &["10.244.2.3:80", "10.244.2.4:80"]));
+    check(
+        vec![second, first],
+        &[
+            "10.96.0.1",
+            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.2.1 . 80",
+            "10.96.0.1 . tcp . 80 . 0x1 : 10.244.2.2 . 80",
+            "10.96.0.1 . tcp . 80 : goto service/default/first/tcp/80",
+            "chain service/default/first/tcp/80",
+            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 2 map @endpoints",
+            "chain service/default/second/tcp/80",
+            "dnat ip to numgen random mod 2 map { 0x0 : 10.244.2.3 . 80, 0x1 : 10.244.2.4 . 80 }",
         ],
     );
 }
@@ -98,7 +120,12 @@ fn policies_choose_among_local_endpoints() {
         vec![local.clone()],
         &[
             "10.96.0.1",
+            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.1.2 . 80",
+            "10.96.0.1 . tcp . 80 . 0x1 : 10.244.2.2 . 80",
+            "10.96.0.1 . tcp . 80 . 0x2 : 192.0.2.1 . 80",
             "10.244.1.2 . 10.244.1.2",
+            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.1.2 . 80",
+            "10.96.0.1 . tcp . 80 . 0x1 : 192.0.2.1 . 80",
             "tcp . 30080 : goto external/default/web/tcp/80",
             "10.96.0.1 . tcp . 80 : goto local/default/web/tcp/80",
             "chain external/default/web/tcp/80",
@@ -107,9 +134,9 @@ fn policies_choose_among_local_endpoints() {
             "fib saddr type 0x2 goto service/default/web/tcp/80",
             "goto local/default/web/tcp/80",
             "chain local/default/web/tcp/80",
-            "dnat ip to numgen random mod 2 map { 0x0 : 10.244.1.2 . 80, 0x1 : 192.0.2.1 . 80 }",
+            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 2 map @local-endpoints",
             "chain service/default/web/tcp/80",
-            "dnat ip to numgen random mod 3 map { 0x0 : 10.244.1.2 . 80, 0x1 : 10.244.2.2 . 80, 0x2 : 192.0.2.1 . 80 }",
+            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 3 map @endpoints",
         ],
     );
     local.ports[0].endpoints = vec!["10.244.2.2:80".parse().expect("an endpoint")];
