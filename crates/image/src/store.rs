@@ -79,7 +79,7 @@ pub struct ImageStore {
 pub(crate) struct Inner {
     dir: PathBuf,
     limits: Limits,
-    _lock: File,
+    lock: File,
     catalogue: RwLock<Arc<Catalogue>>,
     /// Held while the catalogue changes.
     commit: Mutex<()>,
@@ -107,6 +107,15 @@ pub enum PruneScope {
     Unused,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that is being spawned has a copy until it executes.
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "cannot unlock the image store");
+        }
+    }
+}
+
 impl ImageStore {
     /// Opens or creates the store in `dir`, with default [`Limits`], and removes what an
     /// interrupted import left. Blocks on the disk.
@@ -129,7 +138,7 @@ impl ImageStore {
             inner: Arc::new(Inner {
                 dir,
                 limits,
-                _lock: lock,
+                lock,
                 catalogue: RwLock::new(Arc::new(catalogue)),
                 commit: Mutex::new(()),
                 pins: Mutex::new(HashMap::new()),
