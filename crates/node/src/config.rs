@@ -1,10 +1,11 @@
 //! What the node is told at start. Validated by the composition root, immutable afterwards.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
+use sampan_net::NodeNetwork;
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
@@ -15,10 +16,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// The binary that re-executes itself as a pod's supervisor.
     pub supervisor_exe: PathBuf,
-    /// The addresses of this node's pods: network address and prefix length.
-    pub pod_cidr: (Ipv4Addr, u8),
-    /// The addresses of cluster IPs: network address and prefix length.
-    pub service_cidr: (Ipv4Addr, u8),
+    /// The node's links, address ranges and packet rules.
+    pub network: NodeNetwork,
     /// The address that pods find in their `resolv.conf`.
     pub cluster_dns: IpAddr,
     /// `cluster.local` unless set otherwise.
@@ -51,6 +50,9 @@ impl NodeConfig {
         name: impl Into<String>,
         data_dir: impl Into<PathBuf>,
         supervisor_exe: impl Into<PathBuf>,
+        network: NodeNetwork,
+        node_ip: IpAddr,
+        cluster_dns: IpAddr,
     ) -> Self {
         let data_dir = data_dir.into();
         NodeConfig {
@@ -58,11 +60,10 @@ impl NodeConfig {
             seccomp_dir: data_dir.join("seccomp"),
             data_dir,
             supervisor_exe: supervisor_exe.into(),
-            pod_cidr: (Ipv4Addr::new(10, 42, 0, 0), 24),
-            service_cidr: (Ipv4Addr::new(10, 43, 0, 0), 16),
-            cluster_dns: IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10)),
+            network,
+            cluster_dns,
             cluster_domain: "cluster.local".to_owned(),
-            node_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            node_ip,
             labels: BTreeMap::new(),
             taints: Vec::new(),
             max_pods: 110,

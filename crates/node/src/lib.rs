@@ -3,7 +3,11 @@
 
 pub mod amounts;
 pub mod config;
+pub mod images;
+pub mod logs;
+pub mod objects;
 pub mod pod;
+pub mod probe;
 pub mod spec;
 pub mod status;
 pub mod volumes;

@@ -1,3 +1,99 @@
-//! Volumes: what a pod's containers find mounted.
+//! Volumes: what a pod's containers find mounted. One file per kind.
+//!
+//! A [`keeper`] per pod makes the volumes, waits where an object is missing, and rewrites the files
+//! of those that are made of API objects whenever an object changes.
 
+pub mod atomic_writer;
+pub mod empty_dir;
+pub mod host_path;
 pub mod inside;
+pub mod keeper;
+pub mod payload;
+pub mod persistent;
+pub mod projected;
+pub mod sub_path;
+pub mod token;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+
+/// A volume that is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// On the node.
+    pub path: PathBuf,
+    /// Whether containers may only read it.
+    pub read_only: bool,
+}
+
+/// Where a pod's volume of some plugin is.
+pub fn directory(pod_dir: &Path, plugin: &str, name: &str) -> PathBuf {
+    pod_dir.join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
+}
+
+/// Whether something is mounted at `path` itself.
+pub fn is_mount_point(path: &Path) -> bool {
+    mount_points().is_ok_and(|all| all.iter().any(|point| point == path))
+}
+
+/// Unmounts everything below `dir`, the innermost first. What is busy goes when its last user does.
+pub fn unmount_below(dir: &Path) -> io::Result<()> {
+    let mut points: Vec<PathBuf> =
+        mount_points()?.into_iter().filter(|point| point.starts_with(dir)).collect();
+    while let Some(point) = points.pop() {
+        match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// In the order of mounting.
+fn mount_points() -> io::Result<Vec<PathBuf>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    Ok(parse_mount_points(&String::from_utf8_lossy(&text)))
+}
+
+fn parse_mount_points(text: &str) -> Vec<PathBuf> {
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(unescape(point)))
+        .collect()
+}
+
+/// The kernel writes blanks and backslashes as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        match rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_from_the_kernels_table() {
+        let text =
+            "22 1 0:5 / /proc rw,nosuid - proc proc rw\n23 1 0:6 / /a\\040b rw shared:1 - tmpfs t rw\n";
+        assert_eq!(parse_mount_points(text), [Path::new("/proc"), Path::new("/a b")]);
+        assert!(is_mount_point(Path::new("/proc")));
+    }
+}

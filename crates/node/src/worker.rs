@@ -6,5 +6,6 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod capture;
 pub mod decide;
 pub mod state;
