@@ -17,6 +17,7 @@ pub mod selector;
 pub mod status;
 pub mod strategic;
 pub mod table;
+pub mod validation;
 
 pub use object::{Header, Object, OwnerReference};
 pub use resource::Gvr;

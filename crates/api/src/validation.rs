@@ -1,0 +1,118 @@
+//! What an object may be: the checks that its type alone cannot express.
+//!
+//! [`create`] holds a new object and [`update`] a changed one against the rules of its kind and
+//! answers every fault with Kubernetes' field path, reason and message; none means valid. Types are
+//! the schema's business: a value of the wrong type counts as absent here and never panics.
+//! Defaults must have been applied before.
+
+use serde_json::Value;
+
+use crate::status::Cause;
+
+mod apps;
+mod autoscaling;
+mod batch;
+mod config;
+mod container;
+mod cron;
+mod field;
+mod metadata;
+mod namespace;
+mod networking;
+mod node;
+mod pod;
+mod pod_update;
+mod policy;
+mod probe;
+mod quota;
+mod rbac;
+mod resources;
+mod scheduling;
+mod security;
+mod selector;
+mod service;
+mod storage;
+mod volume;
+
+pub use cron::{CronError, Schedule};
+
+use field::{At, Faults};
+
+/// Most faults that are told of one object; an author mends from the top.
+const MAX_FAULTS: usize = 256;
+
+/// The faults of a new object of a group and kind.
+///
+/// Kinds without rules of their own, custom ones among them, have their metadata checked.
+pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let root = At::root(value);
+    metadata::create(group, kind, &root.get("metadata"), &mut faults);
+    content(group, kind, &root, &mut faults);
+    if (group, kind) == ("", "Pod") {
+        pod::only_on_create(&root, &mut faults);
+    }
+    faults.into_causes()
+}
+
+/// The faults of an object that is to replace `old`: its own, and changes that its kind forbids.
+pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let (root, before) = (At::root(new), At::root(old));
+    metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
+    content(group, kind, &root, &mut faults);
+    match (group, kind) {
+        ("", "Pod") => pod_update::update(&root, &before, &mut faults),
+        ("", "Service") => service::update(&root, &before, &mut faults),
+        ("", "ConfigMap" | "Secret") => config::update(kind, &root, &before, &mut faults),
+        ("", "PersistentVolume" | "PersistentVolumeClaim") | ("storage.k8s.io", _) => {
+            storage::update(kind, &root, &before, &mut faults);
+        }
+        ("", "Node") => node::update(&root, &before, &mut faults),
+        ("", "ResourceQuota") => quota::update(&root, &before, &mut faults),
+        ("apps", _) => apps::update(kind, &root, &before, &mut faults),
+        ("batch", _) => batch::update(kind, &root, &before, &mut faults),
+        ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
+        ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
+        ("scheduling.k8s.io", "PriorityClass") => policy::update_priority_class(&root, &before, &mut faults),
+        ("coordination.k8s.io" | "policy" | "autoscaling" | "networking.k8s.io", _) => {}
+        _ => {}
+    }
+    faults.into_causes()
+}
+
+/// What holds of an object at any time.
+fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
+    match (group, kind) {
+        ("", "Pod") => pod::pod(root, faults),
+        ("", "PodTemplate") => pod::template(&root.get("template"), faults),
+        ("", "ReplicationController") => apps::replication_controller(root, faults),
+        ("", "Service") => service::service(root, faults),
+        ("", "ConfigMap") => config::config_map(root, faults),
+        ("", "Secret") => config::secret(root, faults),
+        ("", "Namespace") => namespace::namespace(root, faults),
+        ("", "Event") => namespace::event(root, faults),
+        ("", "Binding") => namespace::binding(root, faults),
+        ("", "Endpoints") => networking::endpoints(root, faults),
+        ("", "Node") => node::node(root, faults),
+        ("", "PersistentVolume") => storage::volume(root, faults),
+        ("", "PersistentVolumeClaim") => storage::claim(root, faults),
+        ("", "ResourceQuota") => quota::quota(root, faults),
+        ("", "LimitRange") => quota::limit_range(root, faults),
+        ("apps", _) => apps::content(kind, root, faults),
+        ("batch", _) => batch::content(kind, root, faults),
+        ("rbac.authorization.k8s.io", _) => rbac::content(kind, root, faults),
+        ("networking.k8s.io", "Ingress") => networking::ingress(root, faults),
+        ("networking.k8s.io", "NetworkPolicy") => networking::policy(root, faults),
+        ("discovery.k8s.io", "EndpointSlice") => networking::slice(root, faults),
+        ("storage.k8s.io", "StorageClass") => storage::class(root, faults),
+        ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, faults),
+        ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(root, faults),
+        ("coordination.k8s.io", "Lease") => policy::lease(root, faults),
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::autoscaler(root, faults),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
