@@ -7,6 +7,7 @@
 mod complaints;
 mod executor;
 mod external;
+mod gaps;
 mod libcontainer;
 
 use std::fs::File;

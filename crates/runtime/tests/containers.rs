@@ -109,6 +109,31 @@ async fn a_container_that_cannot_be_made_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn images_may_expect_what_runc_does() {
+    let mut pod = Pod::launch("expect", SandboxConfig::default()).await;
+    // A user who is not root writes to /dev/stdout, in a working directory that is not there.
+    let mut config = pod.config("a", "echo $PWD > /dev/stdout; echo err > /dev/stderr");
+    let process = config.spec.process_mut().as_mut().expect("has a process");
+    process.set_cwd("/srv/new".into());
+    let mut user = process.user().clone();
+    user.set_uid(1000).set_gid(1000);
+    process.set_user(user);
+    pod.run_config(config).await;
+    assert_eq!(pod.exit("a").await.exit_code, 0);
+    assert_eq!(pod.log("a", "stdout"), [('F', "/srv/new".into())]);
+    assert_eq!(pod.log("a", "stderr"), [('F', "err".into())]);
+    // A program for another machine.
+    let mut config = pod.config("b", "");
+    let process = config.spec.process_mut().as_mut().expect("has a process");
+    process.set_args(Some(vec!["/tmp/foreign".into()]));
+    pod.add_program("tmp/foreign", b"\x7fELF what is this");
+    pod.run_config(config).await;
+    assert_ne!(pod.exit("b").await.exit_code, 0);
+    assert_eq!(pod.log("b", "stderr"), [('F', "exec /tmp/foreign: exec format error".into())]);
+    pod.end().await;
+}
+
+#[tokio::test]
 async fn too_much_memory_is_told_as_such() {
     let mut pod = Pod::launch("oom", SandboxConfig::default()).await;
     let mut config = pod.config("a", "tail /dev/zero");

@@ -81,7 +81,10 @@ impl Executor for SampanExecutor {
             give_up_sys_admin().map_err(|error| ExecutorError::Execution(Box::new(error)))?;
         }
         let Err(error) = nix::unistd::execv(&program, &argv);
-        Err(ExecutorError::Other(format!("exec {:?}: {}", args[0], error.desc())))
+        let text = format!("exec {}: {}", args[0], error.desc().to_lowercase());
+        // Nobody listens any more but the container's log, where runc's users find it too.
+        eprintln!("{text}");
+        Err(ExecutorError::Other(text))
     }
 
     /// The messages are those that runc's users know.

@@ -23,7 +23,7 @@ use oci_spec::runtime::Process;
 
 use super::complaints::Complaints;
 use super::executor::SampanExecutor;
-use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec, load_spec};
+use super::{ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec, gaps, load_spec};
 
 pub struct LibcontainerRuntime {
     /// State of all containers, one directory each.
@@ -53,6 +53,11 @@ impl LibcontainerRuntime {
     }
 }
 
+fn own_streams(streams: Option<&[OwnedFd; 3]>, process: &Process) -> Result<(), OciError> {
+    let streams = streams.map_or(&[][..], |streams| &streams[..]);
+    gaps::own_streams(streams, process.user().uid()).map_err(OciError::io("giving streams to the user"))
+}
+
 /// Runs one of libcontainer's operations, and adds the cause to its error.
 fn explained<T>(
     work: impl FnOnce() -> Result<T, ::libcontainer::error::LibcontainerError>,
@@ -79,7 +84,10 @@ fn split(stdio: Stdio, dir: &Path) -> Result<(Option<[OwnedFd; 3]>, Option<Conso
 impl OciRuntime for LibcontainerRuntime {
     fn create(&self, id: &str, bundle: &Path, stdio: Stdio) -> Result<Spawned, OciError> {
         adapt_spec(bundle)?;
+        let spec = load_spec(bundle)?;
+        gaps::make_cwd(&spec).map_err(OciError::io("making the working directory"))?;
         let (streams, console) = split(stdio, bundle)?;
+        own_streams(streams.as_ref(), spec.process().as_ref().ok_or(OciError::NoProcess)?)?;
         let builder = self
             .builder(&self.root, id, SampanExecutor::default(), streams)?
             .with_console_socket(console.as_ref().map(|socket| &socket.path))
@@ -121,6 +129,7 @@ impl OciRuntime for LibcontainerRuntime {
         let json = serde_json::to_vec(&process).map_err(OciError::Process)?;
         fs::write(&file, json).map_err(OciError::io(failed))?;
         let (streams, console) = split(stdio, scratch)?;
+        own_streams(streams.as_ref(), &process)?;
         let builder = self
             .builder(scratch, id, executor, streams)?
             .with_console_socket(console.as_ref().map(|socket| &socket.path))

@@ -140,6 +140,14 @@ impl Pod {
         &self.dir
     }
 
+    /// Puts an executable file into the root file system.
+    pub fn add_program(&self, name: &str, bytes: &[u8]) {
+        let path = self.files.path().join("rootfs").join(name);
+        std::fs::write(&path, bytes).expect("is written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("is ours");
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.files.path().join("logs")
     }
