@@ -1,3 +1,127 @@
-//! See ARCHITECTURE.md.
+//! The API server: every request's way from the connection to the store and back.
+//!
+//! connection → authentication → impersonation → authorisation → route → decode → prune, default →
+//! validate → admission → commit → cache → watchers.
+//!
+//! - [`cache`] holds every object once, for all readers of the process.
+//! - [`registry`] is the one pipeline of all resources; [`strategy`] and [`admission`] are what
+//!   differs by kind.
+//! - [`http`] speaks to clients, [`streaming`] carries exec, attach and port-forward, [`local`] serves
+//!   the components of this process without any of that.
+//! - [`identity`] knows who asks and what they may.
+//!
+//! It does not schedule, run or reconcile anything.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use sampan_api::Status;
+use sampan_client::Client;
+use sampan_client::node_streams::NodeStreams;
+use serde_json::Value;
+
+pub mod admission;
+pub mod bootstrap;
+pub mod cache;
+pub mod conversion;
+pub mod documents;
+pub mod fields;
+pub mod http;
 pub mod identity;
+pub mod listener;
+pub mod local;
+pub mod registry;
+pub mod reviews;
+pub mod route;
+pub mod strategy;
+pub mod streaming;
+pub mod watch;
+
+mod bound_objects;
+mod rbac_feed;
+
+use documents::Documents;
+use identity::User;
+use identity::authentication::{Authenticator, TokenError, VerifiedToken};
+use identity::authorization::{Attributes, Decision, Rbac};
+use local::LocalBackend;
+use registry::Registry;
+use streaming::Sessions;
+
+/// The API server of this process.
+pub struct ApiServer {
+    pub registry: Arc<Registry>,
+    pub documents: Documents,
+    pub authenticator: Authenticator,
+    rbac: Arc<RwLock<Rbac>>,
+    /// Where the logs, processes and ports of pods are reached; set once this node runs.
+    node: RwLock<Option<Arc<dyn NodeStreams>>>,
+    /// Open exec, attach and port-forward sessions.
+    pub sessions: Sessions,
+    health: sampan_base::readiness::Readiness,
+}
+
+impl ApiServer {
+    /// A server over an open registry. `address` is `host:port` as clients reach it.
+    pub fn new(
+        registry: Arc<Registry>,
+        authenticator: Authenticator,
+        address: String,
+        health: sampan_base::readiness::Readiness,
+    ) -> Arc<Self> {
+        let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
+        Arc::new(ApiServer {
+            documents: Documents::new(registry.clone(), address),
+            registry,
+            authenticator,
+            rbac,
+            node: RwLock::new(None),
+            sessions: Sessions::default(),
+            health,
+        })
+    }
+
+    /// Keeps the roles current for as long as it is polled.
+    pub async fn follow_roles(self: Arc<Self>) {
+        rbac_feed::follow(self.registry.clone(), self.rbac.clone()).await;
+    }
+
+    /// The API for a component of this process, under its own user.
+    pub fn client(self: &Arc<Self>, user: User) -> Client {
+        Client::new(Arc::new(LocalBackend::new(self.clone(), user)))
+    }
+
+    /// Says where pods' streams are.
+    pub fn set_node(&self, node: Arc<dyn NodeStreams>) {
+        *self.node.write() = Some(node);
+    }
+
+    pub(crate) fn node(&self) -> Result<Arc<dyn NodeStreams>, Status> {
+        self.node.read().clone().ok_or_else(|| Status::unavailable("the node is not ready yet"))
+    }
+
+    pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
+        self.rbac.read().authorize(attributes)
+    }
+
+    /// Refuses what the roles do not allow, in Kubernetes' words.
+    pub fn authorize(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        match self.decide(attributes) {
+            Decision::Allow { .. } => Ok(()),
+            Decision::Deny { reason } => Err(attributes.forbidden(&reason)),
+        }
+    }
+
+    pub(crate) fn rules_review(&self, user: &User, namespace: &str) -> Value {
+        self.rbac.read().rules_review(user, namespace)
+    }
+
+    pub(crate) fn verify_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<VerifiedToken, TokenError> {
+        self.authenticator.tokens.verify(token, audiences, self.registry.as_ref(), Timestamp::now())
+    }
+}

@@ -1,0 +1,91 @@
+//! Between the version that a request speaks and the one that is stored.
+//!
+//! Most resources are served in one version only; the few that are not convert by value here.
+
+use std::sync::Arc;
+
+use sampan_api::object::ObjectRef;
+use sampan_api::table::ResourceDef;
+use sampan_api::{Gvr, Object, Status};
+use serde_json::Value;
+
+mod event;
+mod horizontal_pod_autoscaler;
+
+/// Moves an object between two versions of its resource.
+pub fn convert(from: &Gvr, to: &Gvr, mut object: Value) -> Value {
+    if from == to {
+        return object;
+    }
+    match (from.resource.as_ref(), to.group.as_ref(), to.version.as_ref()) {
+        ("events", "", _) => event::to_core(&mut object),
+        ("events", _, _) => event::to_events(&mut object),
+        ("horizontalpodautoscalers", _, "v1") => horizontal_pod_autoscaler::to_v1(&mut object),
+        ("horizontalpodautoscalers", _, _) => horizontal_pod_autoscaler::to_v2(&mut object),
+        _ => {}
+    }
+    if let Some(object) = object.as_object_mut() {
+        object.insert("apiVersion".into(), to.api_version().into());
+    }
+    object
+}
+
+fn stored_as(def: &ResourceDef) -> &Gvr {
+    def.storage.as_ref().map_or(&def.gvr, |storage| &storage.stored_as)
+}
+
+/// The form in which an object is stored: in the stored version and without a revision.
+pub fn to_stored(def: &ResourceDef, object: Value) -> Result<Value, Status> {
+    Ok(without_revision(convert(&def.gvr, stored_as(def), object)))
+}
+
+pub fn from_stored(def: &ResourceDef, object: Value) -> Result<Value, Status> {
+    Ok(convert(stored_as(def), &def.gvr, object))
+}
+
+/// Like [`from_stored`] for a whole object; a pointer copy where nothing is to convert.
+pub fn object_from_stored(def: &ResourceDef, stored: ObjectRef) -> Result<ObjectRef, Status> {
+    if *stored_as(def) == def.gvr {
+        return Ok(stored);
+    }
+    let value = from_stored(def, stored.decode().map_err(Status::internal)?)?;
+    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?.into();
+    Ok(Arc::new(Object { header: stored.header.clone(), bytes }))
+}
+
+/// An object as it is stored: its revision is the store's to say.
+pub fn without_revision(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn conversions_come_back_to_where_they_began() {
+        let check = |from: Gvr, to: Gvr, object: Value| {
+            let there = convert(&from, &to, object.clone());
+            assert_ne!(there, object);
+            assert_eq!(convert(&to, &from, there), object);
+        };
+        check(
+            Gvr::new("", "v1", "events"),
+            Gvr::new("events.k8s.io", "v1", "events"),
+            json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}, "message": "m", "count": 2,
+                "involvedObject": {"kind": "Pod", "name": "p"}, "source": {"component": "c"},
+                "firstTimestamp": "2020-01-01T00:00:00Z", "reportingComponent": "r", "reportingInstance": "i"}),
+        );
+        check(
+            Gvr::new("autoscaling", "v1", "horizontalpodautoscalers"),
+            Gvr::new("autoscaling", "v2", "horizontalpodautoscalers"),
+            json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
+                "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
+                "status": {"currentReplicas": 1, "desiredReplicas": 1}}),
+        );
+    }
+}

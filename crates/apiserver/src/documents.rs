@@ -1,0 +1,106 @@
+//! Documents made from the resource table: discovery, OpenAPI, version.
+//!
+//! They are made when someone asks, and kept until the table changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sampan_api::KUBERNETES_VERSION;
+use sampan_api::discovery::{self, Format, Root};
+use sampan_api::openapi;
+use sampan_api::table::Table;
+use serde_json::json;
+
+use crate::registry::Registry;
+
+/// A document with its media type and entity tag.
+#[derive(Clone)]
+pub struct Document {
+    pub bytes: Bytes,
+    pub content_type: &'static str,
+    pub etag: Arc<str>,
+}
+
+/// The documents of the current table.
+pub struct Documents {
+    registry: Arc<Registry>,
+    /// `host:port` as clients reach the server.
+    address: String,
+    made: Mutex<HashMap<String, Document>>,
+}
+
+impl Documents {
+    pub fn new(registry: Arc<Registry>, address: String) -> Self {
+        Documents { registry, address, made: Mutex::default() }
+    }
+
+    /// The plain JSON document at a path.
+    pub fn get(&self, path: &str) -> Option<Bytes> {
+        self.find(path, "application/json").map(|document| document.bytes)
+    }
+
+    /// The document at a path in the form that the client prefers.
+    pub fn find(&self, path: &str, accept: &str) -> Option<Document> {
+        let format =
+            if matches!(path, "/api" | "/apis") { Format::negotiate(accept) } else { Format::Legacy };
+        let protobuf = path == "/openapi/v2" && openapi::v2_wants_protobuf(accept);
+        let key = format!("{path} {format:?}");
+        if let Some(document) = self.made.lock().get(&key).filter(|_| !protobuf) {
+            return Some(document.clone());
+        }
+        let (bytes, content_type) = if protobuf {
+            (openapi::v2_protobuf(&self.registry.table()), openapi::V2_PROTOBUF)
+        } else {
+            (self.make(path, format)?, format.content_type())
+        };
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        let etag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let document = Document { bytes: bytes.into(), content_type, etag: format!("\"{etag}\"").into() };
+        // OpenAPI documents are large and asked for rarely: they are not kept.
+        if !path.starts_with("/openapi") {
+            self.made.lock().insert(key, document.clone());
+        }
+        Some(document)
+    }
+
+    fn make(&self, path: &str, format: Format) -> Option<Vec<u8>> {
+        let table: &Table = &self.registry.table();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        match (parts.as_slice(), format) {
+            (["api"], Format::Legacy) => Some(discovery::api_versions(table, &self.address)),
+            (["apis"], Format::Legacy) => Some(discovery::group_list(table)),
+            (["api"], format) => discovery::aggregated(table, Root::Core, format),
+            (["apis"], format) => discovery::aggregated(table, Root::Groups, format),
+            (["api", version], _) => discovery::resource_list(table, "", version),
+            (["apis", group], _) => discovery::group(table, group),
+            (["apis", group, version], _) => discovery::resource_list(table, group, version),
+            (["version"], _) => Some(version()),
+            (["openapi", "v2"], _) => Some(openapi::v2(table)),
+            (["openapi", "v3"], _) => Some(openapi::v3_root(table)),
+            (["openapi", "v3", "api", version], _) => openapi::v3(table, "", version),
+            (["openapi", "v3", "apis", group, version], _) => openapi::v3(table, group, version),
+            _ => None,
+        }
+    }
+}
+
+/// `/version`.
+fn version() -> Vec<u8> {
+    let info = json!({
+        "major": "1", "minor": "35", "gitVersion": format!("{KUBERNETES_VERSION}+sampan{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc", "platform": format!("linux/{}", architecture()),
+    });
+    info.to_string().into_bytes()
+}
+
+/// The architecture as Go names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

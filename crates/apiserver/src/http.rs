@@ -1,0 +1,178 @@
+//! Requests over HTTP: who asks, what for, may they, and then the work.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use sampan_api::Status;
+use sampan_api::table::Verb;
+
+use crate::ApiServer;
+use crate::identity::User;
+use crate::identity::authentication::{ClientCertificate, Impersonation};
+use crate::identity::authorization::Attributes;
+use crate::registry::{Context, MAX_BODY};
+use crate::route::{self, MAX_TARGET, Query, ResourceRoute, Route};
+
+mod answer;
+mod connect;
+mod negotiate;
+mod non_resource;
+mod read;
+mod write;
+
+/// The body of every response.
+pub type ResponseBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a connection says about its client.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// Answers one request. Never fails: what goes wrong is a `Status`.
+pub async fn handle(
+    server: Arc<ApiServer>,
+    request: Request<Incoming>,
+    connection: Connection,
+) -> Response<ResponseBody> {
+    // A fault in one request must not take the connection's other requests down.
+    let answered = std::panic::AssertUnwindSafe(respond(&server, request, &connection)).catch_unwind().await;
+    match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => answer::status(&status),
+        Err(_) => answer::status(&Status::internal("this request caused a panic; see the server's log")),
+    }
+}
+
+async fn respond(
+    server: &Arc<ApiServer>,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Result<Response<ResponseBody>, Status> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_TARGET {
+        return Err(Status::failure(414, "RequestURITooLong", "the request URI is too long"));
+    }
+    let path = request.uri().path().to_owned();
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let user = authenticate(server, request.headers(), connection)?;
+    let user = impersonate(server, user, request.headers())?;
+    match route::parse(request.method(), &path, &query)? {
+        Route::NonResource(path) => {
+            let verb = request.method().as_str().to_ascii_lowercase();
+            server.authorize(&Attributes::path(&user, &verb, if path.is_empty() { "/" } else { &path }))?;
+            non_resource::get(server, request.method(), &path, &query, request.headers())
+        }
+        Route::Resource(route) => {
+            authorize(server, &user, &route)?;
+            resource(server, request, route, query, user).await
+        }
+    }
+}
+
+fn authenticate(server: &ApiServer, headers: &HeaderMap, connection: &Connection) -> Result<User, Status> {
+    let registry = server.registry.as_ref();
+    let certificate = connection.certificate.as_ref();
+    server.authenticator.authenticate(headers, certificate, registry, Timestamp::now()).map_err(|error| {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a request was not authenticated");
+        Status::unauthorized()
+    })
+}
+
+/// The user that the headers ask for, where the asking one may act for it.
+fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<User, Status> {
+    let asked = Impersonation::read(headers).map_err(|error| Status::bad_request(error.to_string()))?;
+    let Some(asked) = asked else { return Ok(user) };
+    for target in asked.targets() {
+        server.authorize(&Attributes {
+            user: &user,
+            verb: "impersonate",
+            group: target.group,
+            version: target.version,
+            resource: target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: &target.name,
+            path: "",
+        })?;
+    }
+    Ok(asked.user())
+}
+
+fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute) -> Result<(), Status> {
+    // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.
+    let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
+    let verb = if acts { Verb::Create } else { route.verb };
+    server.authorize(&Attributes {
+        user,
+        verb: verb.as_str(),
+        group: &route.gvr.group,
+        version: &route.gvr.version,
+        resource: &route.gvr.resource,
+        subresource: route.subresource.as_deref().unwrap_or_default(),
+        namespace: route.namespace.as_deref().unwrap_or_default(),
+        name: route.name.as_deref().unwrap_or_default(),
+        path: "",
+    })
+}
+
+async fn resource(
+    server: &Arc<ApiServer>,
+    request: Request<Incoming>,
+    route: ResourceRoute,
+    query: Query,
+    user: User,
+) -> Result<Response<ResponseBody>, Status> {
+    let table = server.registry.table();
+    let def = table.get_gvr(&route.gvr).ok_or_else(Status::no_such_route)?;
+    if let Some(subresource) = route.subresource.as_deref() {
+        let subresource = def.subresource(subresource).ok_or_else(Status::no_such_route)?;
+        if subresource.role == sampan_api::table::SubresourceRole::Connect {
+            return connect::connect(server, request, &route).await;
+        }
+    } else if !def.verbs.contains(route.verb) {
+        let message = "the server does not allow this method on the requested resource";
+        return Err(Status::failure(405, "MethodNotAllowed", message));
+    }
+    match route.verb {
+        Verb::Get => read::get(server, &route, &query, request.headers()).await,
+        Verb::List => read::list(server, &route, &query, request.headers()).await,
+        Verb::Watch => read::watch(server, &route, &query, request.headers()).await,
+        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
+            let (parts, body) = request.into_parts();
+            let bytes = read_body(body).await?;
+            let mut context = Context::new(user);
+            let (query, headers) = (&query, &parts.headers);
+            let answered = match route.verb {
+                Verb::Create => write::create(server, &route, query, headers, bytes, &mut context).await,
+                Verb::Update | Verb::Patch => {
+                    write::update(server, &route, query, headers, bytes, &mut context).await
+                }
+                _ => write::delete(server, &route, query, headers, bytes, &mut context).await,
+            };
+            let mut response = answered.unwrap_or_else(|status| answer::status(&status));
+            answer::warn(&mut response, &context.warnings);
+            Ok(response)
+        }
+    }
+}
+
+/// Reads a whole body within its limits.
+async fn read_body(body: Incoming) -> Result<Bytes, Status> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
+        Ok(Err(error)) => Err(Status::bad_request(format!("the request body could not be read: {error}"))),
+        Err(_) => Err(Status::failure(408, "Timeout", "the request body did not arrive in time")),
+    }
+}

@@ -1,0 +1,98 @@
+//! Paths that are no resource: health, discovery, OpenAPI, version, metrics, token keys.
+
+use std::fmt::Write as _;
+
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, Method, Response, StatusCode};
+use sampan_api::Status;
+use serde_json::{Value, json};
+
+use super::negotiate::{Accepted, Shape};
+use super::{ResponseBody, answer};
+use crate::ApiServer;
+use crate::route::Query;
+
+const JSON: Accepted = Accepted { shape: Shape::Object, yaml: false };
+
+pub fn get(
+    server: &ApiServer,
+    method: &Method,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, Status> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    match path {
+        "" => Ok(answer::value(StatusCode::OK, &paths(server), JSON)),
+        "/livez" | "/healthz" => Ok(answer::text(StatusCode::OK, "ok")),
+        "/readyz" => ready(server, query),
+        "/.well-known/openid-configuration" => {
+            let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            let configuration = server.authenticator.tokens.openid_configuration(&format!("https://{host}"));
+            Ok(answer::value(StatusCode::OK, &configuration, JSON))
+        }
+        "/openid/v1/jwks" => {
+            Ok(answer::value(StatusCode::OK, &server.authenticator.tokens.json_web_keys(), JSON))
+        }
+        _ => document(server, path, headers),
+    }
+}
+
+/// `/readyz`: `ok`, or what is not ready yet. `?verbose` lists every part.
+fn ready(server: &ApiServer, query: &Query) -> Result<Response<ResponseBody>, Status> {
+    let gates = server.health.gates();
+    let ready = gates.iter().all(|(_, open)| *open);
+    let code = if ready { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    if ready && !query.flag("verbose")? {
+        return Ok(answer::text(code, "ok"));
+    }
+    let mut text = String::new();
+    for (name, open) in gates {
+        let _ = match open {
+            true => writeln!(text, "[+]{name} ok"),
+            false => writeln!(text, "[-]{name} failed: not ready yet"),
+        };
+    }
+    text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
+    Ok(answer::text(code, text))
+}
+
+fn document(server: &ApiServer, path: &str, headers: &HeaderMap) -> Result<Response<ResponseBody>, Status> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let document = server.documents.find(path, accept).ok_or_else(Status::no_such_route)?;
+    let known = headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
+    let mut response = if known.is_some_and(|known| known == &*document.etag) {
+        let mut response = Response::new(answer::full(""));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        Response::new(answer::full(document.bytes))
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(document.content_type));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&document.etag) {
+        headers.insert(ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// `/`: where to go from here.
+fn paths(server: &ApiServer) -> Value {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for group in server.registry.table().groups().iter().filter(|group| !group.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    let fixed =
+        ["/healthz", "/livez", "/readyz", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"];
+    paths.extend(fixed.map(str::to_owned));
+    paths.sort();
+    json!({"paths": paths})
+}

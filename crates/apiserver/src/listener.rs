@@ -1,0 +1,100 @@
+//! Connections: TLS, limits on what an idle or slow client may hold, and a graceful end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use sampan_base::drain::Shutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::ApiServer;
+use crate::http::{Connection, handle};
+use crate::identity::authentication::ClientCertificate;
+
+/// The most connections at once; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 20_000;
+/// How long a client may take for its TLS handshake and for the headers of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most bytes of request headers.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Streams of one HTTP/2 connection, as in kube-apiserver.
+const MAX_STREAMS: u32 = 250;
+/// How long requests that run may go on after shutdown was asked for.
+const DRAIN: Duration = Duration::from_secs(2);
+/// The pause after the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections on one socket until shutdown.
+pub async fn serve(
+    server: Arc<ApiServer>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    shutdown: Shutdown,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.requested() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (server, acceptor, graceful) = (server.clone(), acceptor.clone(), graceful.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection(server, stream, acceptor, &graceful).await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(permit);
+        });
+    }
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    }
+}
+
+async fn connection(
+    server: Arc<ApiServer>,
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    graceful: &GracefulShutdown,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let certificate = certificates.and_then(|chain| chain.first()).map(ClientCertificate::read).transpose();
+    let client = Connection { certificate: certificate.map_err(io::Error::other)? };
+    let service = service_fn(move |request| {
+        let (server, client) = (server.clone(), client.clone());
+        async move { Ok::<_, std::convert::Infallible>(handle(server, request, client).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32)
+        .keep_alive_interval(Duration::from_secs(30));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    graceful.watch(connection).await.map_err(io::Error::other)
+}

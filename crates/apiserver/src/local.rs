@@ -1,0 +1,183 @@
+//! The API for components in this process: the registry itself, without encoding, HTTP or TLS.
+//!
+//! Objects are the cached ones. Requests are authorised like everybody's, under the component's own
+//! user.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use sampan_api::object::ObjectRef;
+use sampan_api::schema::FieldValidation;
+use sampan_api::table::Verb;
+use sampan_api::{Gvr, Object, Status};
+use sampan_client::{Backend, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, WatchStream};
+use serde_json::Value;
+
+use crate::ApiServer;
+use crate::identity::User;
+use crate::identity::authorization::Attributes;
+use crate::registry::{Body, Context, Part, Selection};
+use crate::watch::{Start, Watcher};
+
+/// The API under one user.
+pub struct LocalBackend {
+    server: Arc<ApiServer>,
+    user: User,
+}
+
+impl LocalBackend {
+    pub fn new(server: Arc<ApiServer>, user: User) -> Self {
+        LocalBackend { server, user }
+    }
+
+    fn authorize(
+        &self,
+        verb: Verb,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        name: &str,
+        subresource: Option<&str>,
+    ) -> Result<(), Status> {
+        self.server.authorize(&Attributes {
+            user: &self.user,
+            verb: verb.as_str(),
+            group: &gvr.group,
+            version: &gvr.version,
+            resource: &gvr.resource,
+            subresource: subresource.unwrap_or_default(),
+            namespace: namespace.unwrap_or_default(),
+            name,
+            path: "",
+        })
+    }
+
+    fn context(&self) -> Context {
+        let mut context = Context::new(self.user.clone());
+        context.options.field_validation = FieldValidation::Ignore;
+        context
+    }
+}
+
+fn object_of(value: &Value) -> Result<ObjectRef, Status> {
+    let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
+    Object::parse(bytes.into()).map(Arc::new).map_err(Status::internal)
+}
+
+#[async_trait]
+impl Backend for LocalBackend {
+    async fn get(&self, target: Target<'_>) -> Result<ObjectRef, Status> {
+        self.authorize(Verb::Get, target.gvr, target.namespace, target.name, target.subresource)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(target.gvr)?;
+        match target.subresource {
+            Some("scale") => {
+                let subresource = resource.def.subresource("scale").ok_or_else(Status::no_such_route)?;
+                object_of(&registry.scale(&resource, &subresource.role, target.namespace, target.name)?)
+            }
+            Some(_) | None => {
+                let found = registry.get(target.gvr, target.namespace, target.name)?;
+                registry.in_version(&resource, found)
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<ObjectList, Status> {
+        self.authorize(Verb::List, gvr, namespace, "", None)?;
+        self.server.registry.list(gvr, namespace, options).await
+    }
+
+    async fn watch(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<WatchStream, Status> {
+        self.authorize(Verb::Watch, gvr, namespace, "", None)?;
+        let registry = self.server.registry.clone();
+        let resource = registry.resource(gvr)?;
+        let selection = Selection::parse(&resource.def, namespace, options)?;
+        let start = options.revision.filter(|revision| *revision > 0).map_or(Start::Existing, Start::After);
+        let watcher = Watcher::open(registry, resource, selection, start).await?;
+        let batches = stream::unfold(Some(watcher), |watcher| async {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(events) => {
+                    let events: Vec<_> = events.into_iter().map(Ok).collect();
+                    Some((stream::iter(events), Some(watcher)))
+                }
+                Err(status) => Some((stream::iter(vec![Err(status)]), None)),
+            }
+        });
+        Ok(Box::pin(futures_util::StreamExt::flatten(batches)))
+    }
+
+    async fn create(&self, target: Target<'_>, body: Bytes) -> Result<ObjectRef, Status> {
+        self.authorize(Verb::Create, target.gvr, target.namespace, target.name, target.subresource)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(target.gvr)?;
+        let mut context = self.context();
+        match target.subresource {
+            None => registry.create(&resource, target.namespace, &Body::json(body), &mut context).await,
+            Some(name) => {
+                let subresource = resource.def.subresource(name).ok_or_else(Status::no_such_route)?;
+                let body = Body::json(body);
+                let answer = registry
+                    .act(&resource, subresource, target.namespace, target.name, &body, &mut context)
+                    .await?;
+                object_of(&answer)
+            }
+        }
+    }
+
+    async fn update(&self, target: Target<'_>, body: Bytes) -> Result<ObjectRef, Status> {
+        self.authorize(Verb::Update, target.gvr, target.namespace, target.name, target.subresource)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(target.gvr)?;
+        let part = Part::of(target.subresource);
+        let body = Body::json(body);
+        registry.update(&resource, target.namespace, target.name, part, &body, &mut self.context()).await
+    }
+
+    async fn patch(&self, target: Target<'_>, kind: PatchKind, body: Bytes) -> Result<ObjectRef, Status> {
+        self.authorize(Verb::Patch, target.gvr, target.namespace, target.name, target.subresource)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(target.gvr)?;
+        let part = Part::of(target.subresource);
+        let body = Body::json(body);
+        registry.patch(&resource, target.namespace, target.name, part, kind, &body, &mut self.context()).await
+    }
+
+    async fn delete(&self, target: Target<'_>, options: &DeleteOptions) -> Result<(), Status> {
+        self.authorize(Verb::Delete, target.gvr, target.namespace, target.name, None)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(target.gvr)?;
+        registry.delete(&resource, target.namespace, target.name, options, &mut self.context()).await?;
+        Ok(())
+    }
+
+    async fn delete_collection(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        selection: &ListOptions,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
+        self.authorize(Verb::DeleteCollection, gvr, namespace, "", None)?;
+        let registry = &self.server.registry;
+        let resource = registry.resource(gvr)?;
+        registry.delete_collection(&resource, namespace, selection, options, &mut self.context()).await?;
+        Ok(())
+    }
+
+    async fn raw(&self, path: &str) -> Result<Bytes, Status> {
+        self.server.authorize(&Attributes::path(&self.user, "get", path))?;
+        self.server.documents.get(path).ok_or_else(Status::no_such_route)
+    }
+}

@@ -1,0 +1,203 @@
+//! The generic pipeline of every stored resource: what kube-apiserver calls a registry.
+//!
+//! Flow of a write: decode → prune, default, mutate → validate → admission → commit → cache. All
+//! kinds, built-in or custom, go through it; what differs by kind is data in the resource table or
+//! a hook in [`crate::strategy`] and [`crate::admission`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use sampan_api::object::ObjectRef;
+use sampan_api::schema::FieldValidation;
+use sampan_api::table::{ResourceDef, Storage, Table};
+use sampan_api::{Gvr, Status};
+use sampan_client::{ListOptions, ObjectList};
+use sampan_storage::Store;
+
+use crate::cache::{Cache, Caches, LoadError};
+use crate::fields::FieldReader;
+use crate::identity::User;
+use crate::identity::authentication::ServiceAccountTokens;
+use crate::strategy::service::Allocators;
+
+mod delete;
+mod feed;
+mod list;
+mod metadata;
+mod read_body;
+mod subresources;
+mod write;
+
+pub use delete::Deleted;
+pub use list::{Page, RevisionMatch, Selection};
+pub use metadata::{metadata as metadata_of, timestamp};
+pub use read_body::{BodyFormat, MAX_BODY, decode_value};
+pub use subresources::read_delete_options;
+pub use write::Part;
+
+/// Who asks, and how the request wants to be treated.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub user: User,
+    pub options: WriteOptions,
+    /// Texts for the client's `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Query parameters of writes.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    pub field_validation: FieldValidation,
+    pub field_manager: Option<String>,
+    /// Server-side apply: take fields over from other managers.
+    pub force: bool,
+}
+
+impl Context {
+    pub fn new(user: User) -> Self {
+        Context { user, options: WriteOptions::default(), warnings: Vec::new() }
+    }
+}
+
+/// A resource as it is served: its table entry and its cache.
+#[derive(Clone)]
+pub struct Resource {
+    pub def: Arc<ResourceDef>,
+    pub cache: Arc<Cache>,
+}
+
+impl Resource {
+    /// The name in the cache of an object of this resource.
+    pub fn key(&self, namespace: Option<&str>, name: &str) -> String {
+        match namespace {
+            Some(namespace) if self.def.namespaced => format!("{namespace}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    fn storage_key(&self, key: &str) -> Arc<str> {
+        format!("{}/{key}", self.storage().prefix).into()
+    }
+
+    fn storage(&self) -> &Storage {
+        self.def.storage.as_ref().expect("only what is stored becomes a Resource (Registry::serve)")
+    }
+
+    pub fn gvr(&self) -> &Gvr {
+        &self.def.gvr
+    }
+
+    pub fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.def.gvr, name)
+    }
+}
+
+/// Every stored resource over one store.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    pub caches: Caches,
+    table: RwLock<Table>,
+    resources: RwLock<HashMap<Gvr, Resource>>,
+    pub allocators: Allocators,
+    pub tokens: Arc<ServiceAccountTokens>,
+}
+
+/// Why the registry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the store cannot be read")]
+    Store(#[from] sampan_storage::StoreError),
+    #[error("the store cannot be watched")]
+    Watch(#[from] sampan_storage::WatchError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Registry {
+    /// Reads everything out of the store. [`Registry::follow`] then keeps the caches current.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        table: Table,
+        allocators: Allocators,
+        tokens: Arc<ServiceAccountTokens>,
+    ) -> Result<Arc<Self>, StartError> {
+        let registry = Registry {
+            store,
+            caches: Caches::default(),
+            resources: RwLock::new(HashMap::new()),
+            table: RwLock::new(table.clone()),
+            allocators,
+            tokens,
+        };
+        for def in table.entries() {
+            registry.serve(def.clone());
+        }
+        registry.load().await?;
+        Ok(Arc::new(registry))
+    }
+
+    /// Adds a resource. Its cache is shared with every other version of the same storage.
+    fn serve(&self, def: Arc<ResourceDef>) {
+        let Some(storage) = &def.storage else { return };
+        let cache = self.caches.register(&storage.prefix, FieldReader::new(def.fields.clone()));
+        self.resources.write().insert(def.gvr.clone(), Resource { def, cache });
+    }
+
+    /// The resource table at this moment. A snapshot is a pointer.
+    pub fn table(&self) -> Table {
+        self.table.read().clone()
+    }
+
+    pub fn resource(&self, gvr: &Gvr) -> Result<Resource, Status> {
+        self.resources.read().get(gvr).cloned().ok_or_else(Status::no_such_route)
+    }
+
+    pub fn get(&self, gvr: &Gvr, namespace: Option<&str>, name: &str) -> Result<ObjectRef, Status> {
+        let resource = self.resource(gvr)?;
+        resource.cache.get(&resource.key(namespace, name)).ok_or_else(|| resource.not_found(name))
+    }
+
+    /// One page of a consistent list.
+    pub async fn list(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<ObjectList, Status> {
+        let resource = self.resource(gvr)?;
+        let page = self.page(&resource, namespace, options, None).await?;
+        Ok(ObjectList { items: page.items, revision: page.revision, continue_token: page.continue_token })
+    }
+
+    /// Whether an object exists, for hooks that refer to others.
+    pub(crate) fn find(&self, gvr: &Gvr, key: &str) -> Option<ObjectRef> {
+        self.resources.read().get(gvr)?.cache.get(key)
+    }
+
+    /// The most recent state of an object that was just written, from the cache.
+    async fn written(&self, resource: &Resource, key: &str, revision: u64) -> Option<ObjectRef> {
+        self.caches.applied(revision).await;
+        resource.cache.get(key)
+    }
+
+    /// Figures of the store.
+    pub async fn store_stats(&self) -> Result<sampan_storage::Stats, Status> {
+        self.store.stats().await.map_err(write::store_status)
+    }
+}
+
+/// The body of a write and how it is written.
+#[derive(Clone, Debug)]
+pub struct Body {
+    pub bytes: Bytes,
+    pub format: BodyFormat,
+}
+
+impl Body {
+    pub fn json(bytes: Bytes) -> Self {
+        Body { bytes, format: BodyFormat::Json }
+    }
+}

@@ -1,0 +1,71 @@
+//! Keeps the caches current: one watch on the whole store.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use sampan_storage::{EventKind, WatchError};
+
+use super::{Registry, StartError};
+
+/// The prefix of every key.
+const ROOT: &str = "/registry/";
+
+impl Registry {
+    /// Reads a snapshot of the store into the caches.
+    pub(super) async fn load(&self) -> Result<(), StartError> {
+        let snapshot = self.store.list(ROOT).await?;
+        let entries =
+            snapshot.entries.into_iter().map(|entry| (entry.key.to_string(), entry.value, entry.revision));
+        self.caches.load(entries, snapshot.revision)?;
+        self.allocators.adopt(self);
+        Ok(())
+    }
+
+    /// Applies the store's events until `shutdown`. Nothing else writes to the caches.
+    pub async fn follow(self: Arc<Self>, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let mut watch = self.store.watch(ROOT, self.caches.revision()).await?;
+        tokio::pin!(shutdown);
+        loop {
+            let batch = tokio::select! {
+                batch = watch.next() => batch,
+                () = &mut shutdown => return Ok(()),
+            };
+            match batch {
+                None => return Ok(()),
+                Some(Ok(batch)) => self.apply(&batch),
+                Some(Err(WatchError::Lagged { after })) => {
+                    tracing::warn!(after, "the caches lag behind the store; resuming");
+                    watch = match self.store.watch(ROOT, after).await {
+                        Ok(watch) => watch,
+                        Err(WatchError::Compacted { .. }) => {
+                            // What was missed cannot be replayed: start from what is stored now.
+                            // Watchers are told to list again, since the windows begin anew.
+                            self.load().await?;
+                            self.store.watch(ROOT, self.caches.revision()).await?
+                        }
+                        Err(error) => return Err(error.into()),
+                    };
+                }
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn apply(&self, batch: &[Arc<sampan_storage::Event>]) {
+        for event in batch {
+            let value = match event.kind {
+                EventKind::Put { .. } => Some(&event.value),
+                EventKind::Delete => None,
+            };
+            if let Err(error) = self.caches.apply(&event.key, value, event.revision) {
+                tracing::error!(error = %error, "an event of the store was left out");
+            }
+            if value.is_none() {
+                self.allocators.deleted(&event.key);
+            }
+        }
+        if let Some(last) = batch.last() {
+            self.caches.finish(last.revision);
+        }
+    }
+}

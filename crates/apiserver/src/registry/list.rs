@@ -1,0 +1,260 @@
+//! Lists: one consistent snapshot, filtered by selectors, in pages.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as TOKEN;
+use sampan_api::object::ObjectRef;
+use sampan_api::selector::{FieldSelector, Selector};
+use sampan_api::table::ResourceDef;
+use sampan_api::{Header, Status};
+use sampan_client::ListOptions;
+use serde::{Deserialize, Serialize};
+use tokio::time::Duration;
+
+use super::{Registry, Resource};
+use crate::cache::Snapshot;
+
+/// How long a read waits for a revision that this server has not seen yet.
+const FRESH_WAIT: Duration = Duration::from_secs(3);
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub items: Vec<ObjectRef>,
+    pub revision: u64,
+    pub continue_token: Option<String>,
+    /// Objects after this page; absent when a selector makes it unknown.
+    pub remaining: Option<u64>,
+}
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevisionMatch {
+    Exact,
+    NotOlderThan,
+}
+
+/// Where a paged list goes on: upstream's `meta.k8s.io/v1` token.
+#[derive(Serialize, Deserialize)]
+struct ContinueToken {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// What a list or a watch selects.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    labels: Selector,
+    fields: FieldSelector,
+    namespace: Option<String>,
+}
+
+impl Selection {
+    pub fn parse(def: &ResourceDef, namespace: Option<&str>, options: &ListOptions) -> Result<Self, Status> {
+        let labels: Selector = options
+            .label_selector
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| Status::bad_request(format!("unable to parse label selector: {error}")))?;
+        let fields: FieldSelector = options
+            .field_selector
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error| Status::bad_request(format!("{error}")))?;
+        fields
+            .check(&def.gvr.group, &def.kind, |field| {
+                matches!(field, "metadata.name" | "metadata.namespace")
+                    || def.fields.iter().any(|known| known.name == field)
+            })
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        let namespace =
+            namespace.filter(|namespace| def.namespaced && !namespace.is_empty()).map(str::to_owned);
+        Ok(Selection { labels, fields, namespace })
+    }
+
+    /// Whether an object belongs to it. Reads the header only.
+    pub fn matches(&self, def: &ResourceDef, header: &Header) -> bool {
+        if self.namespace.as_deref().is_some_and(|namespace| namespace != &*header.namespace) {
+            return false;
+        }
+        let field = |name: &str| match name {
+            "metadata.name" => Some(&*header.name),
+            "metadata.namespace" => Some(&*header.namespace),
+            other => {
+                let at = def.fields.iter().position(|known| known.name == other)?;
+                header.fields.get(at).map(|value| &**value)
+            }
+        };
+        (self.labels.is_everything() || self.labels.matches(|key| header.label(key)))
+            && (self.fields.is_everything() || self.fields.matches(field))
+    }
+
+    fn selects_all_of_its_namespace(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// The first key that can belong to it, and the one at which it ends.
+    fn range(&self) -> (String, Option<String>) {
+        match &self.namespace {
+            Some(namespace) => (format!("{namespace}/"), Some(format!("{namespace}0"))),
+            None => (String::new(), None),
+        }
+    }
+}
+
+impl Registry {
+    /// One page of what a selection holds.
+    pub async fn page(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        options: &ListOptions,
+        revision_match: Option<RevisionMatch>,
+    ) -> Result<Page, Status> {
+        let def = &resource.def;
+        let selection = Selection::parse(def, namespace, options)?;
+        let (snapshot, revision, start) = match &options.continue_token {
+            Some(token) => self.resume(resource, token, options)?,
+            None => {
+                let (snapshot, revision) = self.snapshot(resource, options, revision_match).await?;
+                (snapshot, revision, String::new())
+            }
+        };
+        let mut page = fill(def, &selection, &snapshot, start, options.limit as usize);
+        page.revision = revision;
+        page.continue_token = page.continue_token.map(|start| {
+            let token = ContinueToken { v: TOKEN_VERSION.into(), rv: revision as i64, start };
+            TOKEN.encode(serde_json::to_vec(&token).expect("a token of texts and a number serialises"))
+        });
+        if def.storage.as_ref().is_some_and(|storage| storage.stored_as != def.gvr) {
+            page.items = page
+                .items
+                .into_iter()
+                .map(|object| self.in_version(resource, object))
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(page)
+    }
+
+    async fn snapshot(
+        &self,
+        resource: &Resource,
+        options: &ListOptions,
+        revision_match: Option<RevisionMatch>,
+    ) -> Result<(Snapshot, u64), Status> {
+        let asked = options.revision.unwrap_or(0);
+        if asked > 0 {
+            self.wait_for_revision(asked).await?;
+        }
+        if revision_match == Some(RevisionMatch::Exact) && asked > 0 {
+            let snapshot = resource.cache.snapshot_at(asked).map_err(|expired| {
+                Status::expired(format!(
+                    "The resourceVersion for the provided list is too old: {asked} ({})",
+                    expired.oldest
+                ))
+            })?;
+            return Ok((snapshot, asked));
+        }
+        Ok(resource.cache.snapshot())
+    }
+
+    /// Waits a moment for a revision that a client saw elsewhere.
+    pub async fn wait_for_revision(&self, revision: u64) -> Result<(), Status> {
+        if tokio::time::timeout(FRESH_WAIT, self.caches.applied(revision)).await.is_ok() {
+            return Ok(());
+        }
+        let message = format!("Too large resource version: {revision}, current: {}", self.caches.revision());
+        let mut status = Status::timeout(message);
+        status.details = Some(sampan_api::status::StatusDetails {
+            causes: vec![sampan_api::status::Cause {
+                reason: "ResourceVersionTooLarge".into(),
+                message: "Too large resource version".into(),
+                field: String::new(),
+            }],
+            retry_after_seconds: 1,
+            ..Default::default()
+        });
+        Err(status)
+    }
+
+    fn resume(
+        &self,
+        resource: &Resource,
+        token: &str,
+        options: &ListOptions,
+    ) -> Result<(Snapshot, u64, String), Status> {
+        if options.revision.is_some_and(|revision| revision != 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let invalid = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+        let json = TOKEN.decode(token).map_err(|error| invalid(&error.to_string()))?;
+        let token: ContinueToken =
+            serde_json::from_slice(&json).map_err(|error| invalid(&error.to_string()))?;
+        if token.v != TOKEN_VERSION {
+            return Err(invalid(&format!("server does not recognize this encoded version {:?}", token.v)));
+        }
+        // A negative revision goes on at the latest one: what a client that met 410 may ask for.
+        let Ok(revision) = u64::try_from(token.rv) else {
+            let (snapshot, revision) = resource.cache.snapshot();
+            return Ok((snapshot, revision, token.start));
+        };
+        match resource.cache.snapshot_at(revision) {
+            Ok(snapshot) => Ok((snapshot, revision, token.start)),
+            Err(_) => {
+                let inconsistent = ContinueToken { rv: -1, ..token };
+                let mut status = Status::expired(
+                    "The provided continue parameter is too old to display a consistent list result. You can start \
+                     a new list without the continue parameter, or use the continue token in this response to \
+                     retrieve the remainder of the results. Continuing with the provided token results in an \
+                     inconsistent list - objects that were created, modified, or deleted between the time the \
+                     first chunk was returned and now may show up in the list.",
+                );
+                status.metadata.continue_token =
+                    TOKEN.encode(serde_json::to_vec(&inconsistent).map_err(Status::internal)?);
+                Err(status)
+            }
+        }
+    }
+}
+
+/// Takes objects from `start` (a key, exclusive; empty for the first page) until the page is full.
+fn fill(def: &ResourceDef, selection: &Selection, snapshot: &Snapshot, start: String, limit: usize) -> Page {
+    let (first, end) = selection.range();
+    let from = if start.is_empty() { first } else { start + "\0" };
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let mut items = Vec::new();
+    let mut last: Option<&Arc<str>> = None;
+    let mut rest = snapshot
+        .range::<(Bound<&str>, Bound<&str>), str>((Bound::Included(from.as_str()), Bound::Unbounded))
+        .take_while(|(key, _)| end.as_deref().is_none_or(|end| key.as_ref() < end));
+    for (key, object) in rest.by_ref() {
+        if !selection.matches(def, &object.header) {
+            continue;
+        }
+        items.push(object.clone());
+        last = Some(key);
+        if items.len() == limit {
+            break;
+        }
+    }
+    let mut page = Page { items, revision: 0, continue_token: None, remaining: None };
+    if page.items.len() == limit {
+        if selection.selects_all_of_its_namespace() {
+            let remaining = rest.count() as u64;
+            page.remaining = (remaining > 0).then_some(remaining);
+            page.continue_token = page.remaining.and(last).map(|key| key.to_string());
+        } else if rest.any(|(_, object)| selection.matches(def, &object.header)) {
+            page.continue_token = last.map(|key| key.to_string());
+        }
+    }
+    page
+}

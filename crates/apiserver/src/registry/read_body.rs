@@ -1,0 +1,102 @@
+//! From the bytes of a request to a value that fits its schema.
+
+use sampan_api::Status;
+use sampan_api::schema::{self, Decoded};
+use serde_json::Value;
+
+use super::{Body, Context, Registry, Resource};
+
+/// The encodings of request bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    Json,
+    Yaml,
+}
+
+/// The most bytes of a request body, as in kube-apiserver.
+pub const MAX_BODY: usize = 3 << 20;
+
+/// Decodes a body without looking at its type.
+pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
+    if body.bytes.len() > MAX_BODY {
+        return Err(Status::too_large(MAX_BODY));
+    }
+    match body.format {
+        BodyFormat::Json => {
+            schema::decode(&body.bytes, MAX_BODY).map_err(|error| Status::bad_request(error.to_string()))
+        }
+        BodyFormat::Yaml => {
+            let value: Value = yaml_serde::from_slice(&body.bytes)
+                .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
+            let json = serde_json::to_vec(&value).map_err(Status::internal)?;
+            schema::decode(&json, 2 * MAX_BODY).map_err(|error| Status::bad_request(error.to_string()))
+        }
+    }
+}
+
+impl Registry {
+    /// Decodes an object of a resource: its kind must be right, its types too, and unknown fields
+    /// are dropped, reported or refused as the client asked.
+    pub(super) fn read_object(
+        &self,
+        resource: &Resource,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<Value, Status> {
+        let decoded = decode_value(body)?;
+        check_kind(resource, &decoded.value, body)?;
+        check(resource, decoded, context)
+    }
+}
+
+/// Holds a value against the resource's schema.
+pub(super) fn check_object(
+    resource: &Resource,
+    value: Value,
+    context: &mut Context,
+) -> Result<Value, Status> {
+    check(resource, Decoded { value, duplicates: Vec::new() }, context)
+}
+
+fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result<Value, Status> {
+    let def = &resource.def;
+    let Decoded { mut value, duplicates } = decoded;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("apiVersion".into(), def.gvr.api_version().into());
+        object.insert("kind".into(), def.kind.to_string().into());
+    }
+    let Some((schema, id)) = def.schema() else {
+        return Err(Status::internal(format!("{} has no schema", def.gvr)));
+    };
+    let report = schema::check(schema, id, &mut value);
+    let warnings =
+        report.verdict(context.options.field_validation, &def.kind, &def.gvr.version, &duplicates)?;
+    context.warnings.extend(warnings);
+    Ok(value)
+}
+
+fn check_kind(resource: &Resource, value: &Value, body: &Body) -> Result<(), Status> {
+    let def = &resource.def;
+    let Some(object) = value.as_object() else {
+        return Err(schema::unrecognized(&def.kind, "the body is not a JSON object", &body.bytes));
+    };
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    // Absent ones are taken from the request path, as upstream's decoder defaults them.
+    let right =
+        (version.is_empty() || version == def.gvr.api_version()) && (kind.is_empty() || kind == def.kind);
+    if right {
+        return Ok(());
+    }
+    if kind == def.kind || kind.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            def.gvr.api_version()
+        )));
+    }
+    Err(Status::bad_request(format!(
+        "no kind \"{kind}\" is registered for version \"{version}\" at this path; it serves {} of {}",
+        def.kind,
+        def.gvr.api_version()
+    )))
+}

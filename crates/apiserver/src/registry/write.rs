@@ -1,0 +1,338 @@
+//! Create, update and patch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sampan_api::object::ObjectRef;
+use sampan_api::status::Cause;
+use sampan_api::strategic::SchemaMerge;
+use sampan_api::{Object, Status, defaults, patch, validation};
+use sampan_client::PatchKind;
+use sampan_storage::{CommitError, Expect, StoreError, Write};
+use serde_json::Value;
+
+use super::{Body, Context, Registry, Resource, metadata};
+use crate::{admission, conversion, strategy};
+
+/// Attempts of a write that names no revision before a conflict is reported.
+const ATTEMPTS: usize = 16;
+
+/// An update of one object: the stored state in, the wanted state out.
+pub(super) type Change<'a> = dyn FnMut(&Value, &mut Context) -> Result<Value, Status> + Send + 'a;
+
+/// Which part of an object an update may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Everything except the status, where the resource has a status subresource.
+    Main,
+    /// The status only.
+    Status,
+    /// What another subresource writes; named, since hooks differ by it.
+    Subresource(&'a str),
+}
+
+impl Part<'_> {
+    pub fn of(subresource: Option<&str>) -> Part<'_> {
+        match subresource {
+            None => Part::Main,
+            Some("status") => Part::Status,
+            Some(other) => Part::Subresource(other),
+        }
+    }
+}
+
+impl Registry {
+    /// Creates an object.
+    pub async fn create(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let object = self.read_object(resource, body, context)?;
+        self.create_value(resource, namespace, object, context).await
+    }
+
+    /// Creates an object that is already decoded.
+    pub async fn create_value(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        mut object: Value,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let def = &resource.def;
+        metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
+        defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+        strategy::prepare_create(resource, &mut object);
+        admission::admit_create(self, resource, &mut object)?;
+        let reserved = self.allocators.reserve(resource, &mut object, None)?;
+        let faults = validation::create(&def.gvr.group, &def.kind, &object);
+        refuse_invalid(resource, &object, faults)?;
+
+        let name = metadata::text(&object, "name").to_owned();
+        let key = resource.key(namespace, &name);
+        let value = conversion::to_stored(def, object)?;
+        if context.options.dry_run {
+            if resource.cache.get(&key).is_some() {
+                return Err(Status::already_exists(&def.gvr, &name));
+            }
+            return unstored(&value);
+        }
+        let write = Write::create(resource.storage_key(&key), encode(&value)?);
+        match self.store.commit(write).await {
+            Ok(revision) => {
+                reserved.keep();
+                let written = self.written(resource, &key, revision).await;
+                written.map_or_else(|| unstored(&value), |object| self.in_version(resource, object))
+            }
+            Err(CommitError::Mismatch { .. }) => Err(Status::already_exists(&def.gvr, &name)),
+            Err(error) => Err(commit_status(error)),
+        }
+    }
+
+    /// Replaces an object or one part of it.
+    pub async fn update(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        part: Part<'_>,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let new = self.read_object(resource, body, context)?;
+        let key = resource.key(namespace, name);
+        if resource.cache.get(&key).is_none() && part == Part::Main && strategy::creates_on_update(resource) {
+            return self.create_value(resource, namespace, new, context).await;
+        }
+        let mut change = |_: &Value, _: &mut Context| Ok(new.clone());
+        self.change(resource, namespace, name, part, context, &mut change).await
+    }
+
+    /// Replaces an object by one that is already decoded.
+    pub async fn replace(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        object: Value,
+        context: &mut Context,
+    ) -> Result<(), Status> {
+        let object = super::read_body::check_object(resource, object, context)?;
+        let mut change = |_: &Value, _: &mut Context| Ok(object.clone());
+        self.change(resource, namespace, name, Part::Main, context, &mut change).await.map(|_| ())
+    }
+
+    /// Changes an object, or one part of it, by a patch.
+    pub async fn patch(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        part: Part<'_>,
+        kind: PatchKind,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let mut change = |current: &Value, context: &mut Context| {
+            let patched = apply_patch(resource, current.clone(), &body.bytes, kind)?;
+            super::read_body::check_object(resource, patched, context)
+        };
+        self.change(resource, namespace, name, part, context, &mut change).await
+    }
+
+    /// Runs a change against the stored state until it commits, and finishes a deletion that waits
+    /// only for the finalizers that the change removed.
+    pub(super) async fn change(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        part: Part<'_>,
+        context: &mut Context,
+        change: &mut Change<'_>,
+    ) -> Result<ObjectRef, Status> {
+        let key = resource.key(namespace, name);
+        for _ in 0..ATTEMPTS {
+            let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
+            let old = self.value_in_version(resource, &stored)?;
+            let mut new = change(&old, context)?;
+            let expected = expected_revision(&new)?;
+            if expected.is_some_and(|revision| revision != stored.header.revision) {
+                return Err(Status::modified(&resource.def.gvr, name));
+            }
+            let reserved = self.prepare_update(resource, namespace, name, part, &mut new, &old)?;
+            if context.options.dry_run {
+                return unstored(&conversion::to_stored(&resource.def, new)?);
+            }
+            let committed = if metadata::is_terminating(&new) && is_finished(resource, &new) {
+                self.remove(resource, &key, &stored).await
+            } else {
+                let value = encode(&conversion::to_stored(&resource.def, new)?)?;
+                if same_but_revision(&stored, &value) {
+                    return self.in_version(resource, stored);
+                }
+                self.store
+                    .commit(Write::update(resource.storage_key(&key), stored.header.revision, value))
+                    .await
+            };
+            match committed {
+                Ok(revision) => {
+                    reserved.keep();
+                    let written = self.written(resource, &key, revision).await;
+                    return self.in_version(resource, written.unwrap_or(stored));
+                }
+                Err(CommitError::Mismatch { current: None, .. }) => return Err(resource.not_found(name)),
+                Err(CommitError::Mismatch { current: Some(current), .. }) => {
+                    if expected.is_some() {
+                        return Err(Status::modified(&resource.def.gvr, name));
+                    }
+                    self.caches.applied(current.revision).await;
+                }
+                Err(error) => return Err(commit_status(error)),
+            }
+        }
+        Err(Status::modified(&resource.def.gvr, name))
+    }
+
+    /// Everything between the wanted state and the commit.
+    #[allow(clippy::too_many_arguments)]
+    fn prepare_update<'a>(
+        &'a self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        part: Part<'_>,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<strategy::service::Reservation<'a>, Status> {
+        let def = &resource.def;
+        metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
+        strategy::keep_other_parts(resource, part, new, old);
+        defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+        strategy::prepare_update(resource, part, new, old);
+        if metadata::differs_in_spec(new, old) && strategy::counts_generations(resource) {
+            metadata::set_generation(new, metadata::generation(old) + 1);
+        }
+        let reserved = self.allocators.reserve(resource, new, Some(old))?;
+        let faults = match part {
+            Part::Main => validation::update(&def.gvr.group, &def.kind, new, old),
+            Part::Status | Part::Subresource(_) => Vec::new(),
+        };
+        refuse_invalid(resource, new, faults)?;
+        Ok(reserved)
+    }
+
+    /// The stored object as JSON values in the version that was asked for.
+    pub(super) fn value_in_version(&self, resource: &Resource, stored: &ObjectRef) -> Result<Value, Status> {
+        let value: Value = stored.decode().map_err(Status::internal)?;
+        conversion::from_stored(&resource.def, value)
+    }
+
+    /// The stored object in the version that was asked for; the object itself where it is stored in
+    /// that version.
+    pub fn in_version(&self, resource: &Resource, stored: ObjectRef) -> Result<ObjectRef, Status> {
+        conversion::object_from_stored(&resource.def, stored)
+    }
+}
+
+/// Whether nothing holds back an object that is being deleted.
+fn is_finished(resource: &Resource, object: &Value) -> bool {
+    let waits_for_grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .is_some_and(|seconds| seconds > 0);
+    metadata::finalizers(object).is_empty()
+        && !waits_for_grace
+        && strategy::spec_finalizers(resource, object).is_empty()
+}
+
+fn apply_patch(resource: &Resource, current: Value, patch: &[u8], kind: PatchKind) -> Result<Value, Status> {
+    if patch.len() > super::MAX_BODY {
+        return Err(Status::too_large(super::MAX_BODY));
+    }
+    let accepted = [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic];
+    match kind {
+        PatchKind::Json => patch::json(current, patch),
+        PatchKind::Merge => patch::merge(current, patch),
+        PatchKind::Strategic if !resource.def.custom => match resource.def.schema() {
+            Some((schema, id)) => patch::strategic(current, patch, &SchemaMerge::new(schema, id)),
+            None => return Err(Status::internal(format!("{} has no schema", resource.def.gvr))),
+        },
+        PatchKind::Strategic => {
+            return Err(Status::unsupported_media_type(
+                &accepted.map(PatchKind::content_type)[..2].join(", "),
+            ));
+        }
+        PatchKind::Apply => {
+            return Err(Status::unsupported_media_type(&accepted.map(PatchKind::content_type).join(", ")));
+        }
+    }
+    .map_err(|error| error.status())
+}
+
+/// The revision that an update is based on; absent when it takes whatever is stored.
+fn expected_revision(object: &Value) -> Result<Option<u64>, Status> {
+    match metadata::text(object, "resourceVersion") {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            Status::bad_request(format!(
+                "metadata.resourceVersion: Invalid value: \"{text}\": must be a number"
+            ))
+        }),
+    }
+}
+
+/// Whether a write would change nothing: then none is made, so that nobody is woken.
+fn same_but_revision(stored: &ObjectRef, value: &Bytes) -> bool {
+    crate::cache::with_revision(value, stored.header.revision) == stored.bytes
+}
+
+fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Result<(), Status> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let def = &resource.def;
+    Err(Status::invalid(&def.gvr.group, &def.kind, metadata::text(object, "name"), faults))
+}
+
+/// The stored form: JSON without a revision, since that is known only after the commit.
+pub(super) fn encode(object: &Value) -> Result<Bytes, Status> {
+    serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
+}
+
+/// An object that is answered but not stored.
+fn unstored(value: &Value) -> Result<ObjectRef, Status> {
+    Object::parse(encode(value)?).map(Arc::new).map_err(Status::internal)
+}
+
+/// What a client is told when the store did not take a write.
+pub(super) fn commit_status(error: CommitError) -> Status {
+    match error {
+        CommitError::Mismatch { .. } => Status::failure(409, "Conflict", error.to_string()),
+        CommitError::Invalid { .. } | CommitError::Size { .. } | CommitError::Count { .. } => {
+            Status::failure(413, "RequestEntityTooLarge", error.to_string())
+        }
+        CommitError::Store(error) => store_status(error),
+    }
+}
+
+pub(super) fn store_status(error: StoreError) -> Status {
+    tracing::error!(%error, "the store failed");
+    match error {
+        StoreError::Io { full: true, .. } => Status::failure(
+            507,
+            "InsufficientStorage",
+            format!("{error}: free some disk space; writes then go on"),
+        ),
+        StoreError::Closed => Status::unavailable("the server is shutting down"),
+        error => Status::internal(error),
+    }
+}
+
+/// Expectation of a deletion based on what was read.
+pub(super) fn unchanged(stored: &ObjectRef) -> Expect {
+    Expect::Revision(stored.header.revision)
+}

@@ -1,0 +1,195 @@
+//! What differs by kind in the generic pipeline: the initial status, which parts an update may
+//! change, generations, grace periods.
+//!
+//! Each hook is a function of values; what must look at other objects is admission.
+
+use sampan_api::defaults;
+use serde_json::{Map, Value, json};
+
+use crate::registry::{Part, Resource, metadata_of};
+
+pub mod service;
+
+mod pod;
+
+/// Kinds without a `metadata.generation`, as upstream's strategies leave it at zero.
+const WITHOUT_GENERATION: [&str; 22] = [
+    "bindings",
+    "configmaps",
+    "endpoints",
+    "events",
+    "limitranges",
+    "namespaces",
+    "nodes",
+    "persistentvolumes",
+    "persistentvolumeclaims",
+    "podtemplates",
+    "resourcequotas",
+    "secrets",
+    "serviceaccounts",
+    "services",
+    "controllerrevisions",
+    "leases",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "certificatesigningrequests",
+    "storageclasses",
+];
+
+/// Kinds that a PUT creates where they do not exist.
+const CREATED_ON_UPDATE: [&str; 10] = [
+    "endpoints",
+    "events",
+    "leases",
+    "limitranges",
+    "resourcequotas",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "services",
+];
+
+fn core(resource: &Resource, name: &str) -> bool {
+    resource.def.gvr.group.is_empty() && resource.def.gvr.resource == name
+}
+
+fn has_status(resource: &Resource) -> bool {
+    resource.def.subresource("status").is_some()
+}
+
+pub fn counts_generations(resource: &Resource) -> bool {
+    resource.def.custom || !WITHOUT_GENERATION.contains(&resource.def.gvr.resource.as_ref())
+}
+
+pub fn creates_on_update(resource: &Resource) -> bool {
+    !resource.def.custom && CREATED_ON_UPDATE.contains(&resource.def.gvr.resource.as_ref())
+}
+
+/// Sets what a new object starts with. The status is the controllers' to write, not the client's;
+/// nodes alone register themselves with theirs.
+pub fn prepare_create(resource: &Resource, object: &mut Value) {
+    if counts_generations(resource) {
+        metadata_of(object).insert("generation".into(), 1.into());
+    }
+    if has_status(resource)
+        && !core(resource, "nodes")
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+    }
+    if core(resource, "secrets") {
+        merge_string_data(object);
+    }
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+    defaults::prepare_create(&resource.def.gvr.group, &resource.def.kind, &uid, object);
+}
+
+/// `stringData` is written only: it becomes `data`.
+fn merge_string_data(object: &mut Value) {
+    use base64::Engine as _;
+    let Some(fields) = object.as_object_mut() else { return };
+    let Some(Value::Object(texts)) = fields.remove("stringData") else { return };
+    let data = fields.entry("data").or_insert_with(|| json!({}));
+    if !data.is_object() {
+        *data = json!({});
+    }
+    let Some(data) = data.as_object_mut() else { return };
+    for (key, text) in texts {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+        data.insert(key, encoded.into());
+    }
+}
+
+/// Puts back what the written part does not own.
+pub fn keep_other_parts(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
+    let (Some(fields), Some(stored)) = (new.as_object_mut(), old.as_object()) else { return };
+    match part {
+        Part::Main if has_status(resource) => put_back(fields, stored, "status"),
+        Part::Main | Part::Subresource(_) => {}
+        Part::Status => {
+            let others: Vec<String> = fields
+                .keys()
+                .chain(stored.keys())
+                .filter(|name| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+                .cloned()
+                .collect();
+            for name in others {
+                put_back(fields, stored, &name);
+            }
+            keep_metadata(fields, stored);
+        }
+    }
+}
+
+/// A status update may not move an object to other owners or selectors.
+fn keep_metadata(fields: &mut Map<String, Value>, stored: &Map<String, Value>) {
+    let Some(Value::Object(old)) = stored.get("metadata") else { return };
+    if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+        for name in ["labels", "ownerReferences", "finalizers"] {
+            put_back(metadata, old, name);
+        }
+    }
+}
+
+fn put_back(fields: &mut Map<String, Value>, stored: &Map<String, Value>, name: &str) {
+    match stored.get(name) {
+        Some(value) => {
+            fields.insert(name.to_owned(), value.clone());
+        }
+        None => {
+            fields.remove(name);
+        }
+    }
+}
+
+/// Hooks of updates, after defaulting.
+pub fn prepare_update(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
+    if core(resource, "secrets") {
+        merge_string_data(new);
+    }
+    if core(resource, "pods") && part == Part::Status {
+        pod::keep_quality_of_service(new, old);
+    }
+    if core(resource, "services") && part == Part::Main {
+        service::keep_allocations(new, old);
+    }
+}
+
+/// Finalizers beyond `metadata.finalizers`.
+pub fn spec_finalizers<'a>(resource: &Resource, object: &'a Value) -> Vec<&'a str> {
+    if !core(resource, "namespaces") {
+        return Vec::new();
+    }
+    let list = object.pointer("/spec/finalizers").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// How long a deleted object stays, in seconds. Only pods take time to end.
+pub fn grace_seconds(resource: &Resource, object: &Value, asked: Option<i64>) -> i64 {
+    if core(resource, "pods") { pod::grace_seconds(object, asked) } else { 0 }
+}
+
+/// Shows in the status that the object is being deleted.
+pub fn mark_terminating(resource: &Resource, object: &mut Value) {
+    if core(resource, "namespaces")
+        && let Some(fields) = object.as_object_mut()
+        && let Some(status) = fields.entry("status").or_insert_with(|| json!({})).as_object_mut()
+    {
+        status.insert("phase".into(), "Terminating".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn string_data_becomes_data() {
+        let mut secret = json!({"stringData": {"a": "b"}, "data": {"c": "ZA=="}});
+        merge_string_data(&mut secret);
+        assert_eq!(secret, json!({"data": {"a": "Yg==", "c": "ZA=="}}));
+    }
+}

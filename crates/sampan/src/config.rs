@@ -1,0 +1,206 @@
+//! Configuration: a YAML file and flags, checked once into something immutable.
+//!
+//! Raw values come from both (flags win); unknown fields of the file are refused by name.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use sampan_apiserver::strategy::service::ServiceRange;
+use sampan_net::IpNet;
+use serde::Deserialize;
+
+use crate::logging::LogFormat;
+
+/// What `sampan server` can be told, on the command line or in the file.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// Where everything is kept [default: /var/lib/sampan]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port of the API [default: 127.0.0.1:6443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Further name or address in the serving certificate; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub tls_san: Vec<String>,
+    /// Name of this node [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Addresses of pods [default: 10.42.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Option<String>,
+    /// Addresses of services [default: 10.43.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<String>,
+    /// Ports of NodePort services [default: 30000-32767]
+    #[arg(long, value_name = "LOW-HIGH")]
+    pub service_node_port_range: Option<String>,
+    /// Networks whose local addresses answer on node ports, beyond loopback; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub node_port_addresses: Vec<String>,
+    /// DNS domain of the cluster [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// The most pods on this node [default: 110]
+    #[arg(long, value_name = "COUNT")]
+    pub max_pods: Option<u32>,
+    /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Log format [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub tls_san: Vec<String>,
+    pub node_name: String,
+    pub cluster_cidr: IpNet,
+    pub service_range: ServiceRange,
+    pub node_ports: RangeInclusive<u16>,
+    pub node_port_addresses: Vec<IpNet>,
+    pub cluster_domain: String,
+    pub max_pods: u32,
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+impl RawConfig {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        yaml_serde::from_str(&text)
+            .with_context(|| format!("{} is not a valid configuration", path.display()))
+    }
+
+    /// This configuration, with what it leaves out taken from another one.
+    pub fn or(self, other: RawConfig) -> RawConfig {
+        let list = |own: Vec<String>, other: Vec<String>| if own.is_empty() { other } else { own };
+        RawConfig {
+            data_dir: self.data_dir.or(other.data_dir),
+            listen: self.listen.or(other.listen),
+            tls_san: list(self.tls_san, other.tls_san),
+            node_name: self.node_name.or(other.node_name),
+            cluster_cidr: self.cluster_cidr.or(other.cluster_cidr),
+            service_cidr: self.service_cidr.or(other.service_cidr),
+            service_node_port_range: self.service_node_port_range.or(other.service_node_port_range),
+            node_port_addresses: list(self.node_port_addresses, other.node_port_addresses),
+            cluster_domain: self.cluster_domain.or(other.cluster_domain),
+            max_pods: self.max_pods.or(other.max_pods),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+
+    pub fn check(self) -> Result<Config> {
+        let text = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        let listen = text(self.listen, "127.0.0.1:6443");
+        let listen: SocketAddr = listen
+            .parse()
+            .with_context(|| format!("listen: {listen:?} is not ADDRESS:PORT, as 127.0.0.1:6443 is"))?;
+        let cluster = text(self.cluster_cidr, "10.42.0.0/16");
+        let cluster_cidr: IpNet = cluster
+            .parse()
+            .with_context(|| format!("clusterCidr: {cluster:?} is not a CIDR, as 10.42.0.0/16 is"))?;
+        let service = text(self.service_cidr, "10.43.0.0/16");
+        let service_range: ServiceRange = service.parse().context("serviceCidr")?;
+        let service_net: IpNet = service.parse().context("serviceCidr")?;
+        if cluster_cidr.contains(&service_net) || service_net.contains(&cluster_cidr) {
+            bail!(
+                "clusterCidr {cluster_cidr} and serviceCidr {service_range} overlap; choose separate ranges"
+            );
+        }
+        let node_port_addresses = self
+            .node_port_addresses
+            .iter()
+            .map(|text| {
+                text.parse().with_context(|| {
+                    format!("nodePortAddresses: {text:?} is not a CIDR, as 192.168.1.0/24 is")
+                })
+            })
+            .collect::<Result<_>>()?;
+        let node_name = match self.node_name {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        let faults = sampan_api::names::dns1123_subdomain(&node_name);
+        if let Some(fault) = faults.first() {
+            bail!("nodeName: {node_name:?} cannot name a node: {fault}");
+        }
+        let max_pods = self.max_pods.unwrap_or(110);
+        if max_pods == 0 {
+            bail!("maxPods: must be at least 1");
+        }
+        Ok(Config {
+            data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| "/var/lib/sampan".into()))?,
+            listen,
+            tls_san: self.tls_san,
+            node_name,
+            cluster_cidr,
+            service_range,
+            node_ports: port_range(&text(self.service_node_port_range, "30000-32767"))?,
+            node_port_addresses,
+            cluster_domain: text(self.cluster_domain, "cluster.local"),
+            max_pods,
+            log: text(self.log, "info"),
+            log_format: self.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>> {
+    let parsed = text.split_once('-').and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+    match parsed {
+        Some((low, high)) if 0 < low && low <= high => Ok(low..=high),
+        _ => bail!("serviceNodePortRange: {text:?} is not LOW-HIGH, as 30000-32767 is"),
+    }
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("cannot read the host's name; set nodeName")?;
+    Ok(name.to_string_lossy().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        let error = yaml_serde::from_str::<RawConfig>("dataDirr: /x").expect_err("refused");
+        assert!(error.to_string().contains("dataDirr"), "{error}");
+    }
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        let check = |yaml: &str, field: &str| {
+            let raw: RawConfig = yaml_serde::from_str(yaml).expect("known fields");
+            let error = format!("{:#}", raw.check().expect_err("refused"));
+            assert!(error.contains(field), "{error}");
+        };
+        check("listen: here", "listen");
+        check("clusterCidr: 10.42.0.0", "clusterCidr");
+        check("serviceCidr: 10.43.0.0/8", "serviceCidr");
+        check("serviceCidr: 10.42.0.0/16", "overlap");
+        check("nodeName: a_b", "nodeName");
+        check("serviceNodePortRange: 1", "serviceNodePortRange");
+        check("maxPods: 0", "maxPods");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = RawConfig { listen: Some("127.0.0.1:1".into()), ..RawConfig::default() };
+        let file: RawConfig = yaml_serde::from_str("listen: 127.0.0.1:2\nnodeName: a").expect("valid");
+        let config = flags.or(file).check().expect("valid");
+        assert_eq!((config.listen.port(), config.node_name.as_str()), (1, "a"));
+    }
+}

@@ -1,0 +1,139 @@
+//! `sampan server`: every role in one process, wired here and nowhere else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use sampan_api::table::Table;
+use sampan_apiserver::identity::authentication::{Authenticator, ServiceAccountTokens, TokenConfig};
+use sampan_apiserver::identity::pki::{Pki, PkiConfig};
+use sampan_apiserver::identity::{MASTERS_GROUP, User};
+use sampan_apiserver::registry::Registry;
+use sampan_apiserver::strategy::service::Allocators;
+use sampan_apiserver::{ApiServer, bootstrap, listener};
+use sampan_base::drain::Tasks;
+use sampan_base::readiness::Readiness;
+use sampan_storage::{Options, RedbStore, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+
+/// How long components have to end after a signal.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("sampan server needs root, for containers and their network; run it with sudo");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    // Blocking tasks that still run (a watch on a file, a read) must not hold the process back.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let started = Instant::now();
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
+    let mut tasks = Tasks::default();
+    let readiness = Readiness::default();
+    let store: Arc<dyn Store> = Arc::new(open_store(&config).await?);
+    let (server, pki) = start_api(&config, store.clone(), &mut tasks, &readiness).await?;
+    let _ = server.client(User::component("system:admin", &[MASTERS_GROUP]));
+    eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
+    readiness.ready().await;
+    tracing::info!(address = %config.listen, elapsed_ms = started.elapsed().as_millis() as u64, "ready");
+    wait_for_end(&mut tasks).await?;
+    server.sessions.shut_down().await;
+    let aborted = tasks.stop(STOP_DEADLINE).await;
+    if aborted > 0 {
+        tracing::warn!(aborted, "tasks did not end in time");
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn open_store(config: &Config) -> Result<RedbStore> {
+    let directory = config.data_dir.join("store");
+    std::fs::create_dir_all(&directory)?;
+    let path = directory.join("sampan.redb");
+    let options = Options::default();
+    Ok(tokio::task::spawn_blocking(move || RedbStore::open(&path, options)).await??)
+}
+
+/// Starts the API server and answers once it listens.
+async fn start_api(
+    config: &Config,
+    store: Arc<dyn Store>,
+    tasks: &mut Tasks,
+    readiness: &Readiness,
+) -> Result<(Arc<ApiServer>, Arc<Pki>)> {
+    let gate = readiness.gate("api");
+    let address = client_address(config.listen);
+    let pki = Arc::new(Pki::ensure(
+        PkiConfig {
+            directory: config.data_dir.join("pki"),
+            admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
+            server_url: format!("https://{address}"),
+            service_addresses: vec![config.service_range.address(1).into()],
+            extra_names: config.tls_san.clone(),
+        },
+        Timestamp::now(),
+    )?);
+    let token_config = TokenConfig {
+        issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
+        api_audiences: Vec::new(),
+    };
+    let tokens = Arc::new(ServiceAccountTokens::new(token_config, pki.token_key())?);
+    let allocators = Allocators::new(config.service_range, config.node_ports.clone());
+    let registry = Registry::open(store, Table::builtin(), allocators, tokens.clone()).await?;
+    let shutdown = tasks.shutdown();
+    tasks.spawn("cache", {
+        let registry = registry.clone();
+        async move {
+            if let Err(error) = registry.follow(shutdown.requested()).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be followed");
+            }
+        }
+    });
+    let endpoint = bootstrap::Endpoint { address: Ipv4Addr::LOCALHOST, port: config.listen.port() };
+    bootstrap::ensure(&registry, endpoint).await?;
+    let authenticator = Authenticator { tokens, anonymous: true };
+    let server = ApiServer::new(registry, authenticator, address.to_string(), readiness.clone());
+    tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
+    tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
+    let socket = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}; choose another address with --listen", config.listen)
+    })?;
+    let tls = Arc::new(pki.server_config()?);
+    tasks.spawn("listener", listener::serve(server.clone(), socket, tls, tasks.shutdown()));
+    gate.open();
+    Ok((server, pki))
+}
+
+/// The address at which clients on this machine reach a socket.
+fn client_address(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        _ => listen,
+    }
+}
+
+/// Waits for a signal, or for a task that ended although it should not.
+async fn wait_for_end(tasks: &mut Tasks) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        name = tasks.first_end() => bail!("{} ended", name.unwrap_or("every task")),
+    }
+    tracing::info!("shutting down");
+    Ok(())
+}
