@@ -2,11 +2,11 @@
 //!
 //! It stores any JSON object under any resource, gives uids and revisions, checks
 //! `metadata.resourceVersion`, keeps `status` apart for the `status` subresource, honours
-//! finalizers, resumes watches, binds and evicts pods, and generates names. It validates nothing,
+//! finalizers, resumes watches, binds and evicts pods, applies patches, and generates names. It validates nothing,
 //! defaults nothing and knows no permissions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use sampan_api::object::{Object, ObjectRef};
 use sampan_api::selector::{FieldSelector, Selector};
+use sampan_api::strategic::SchemaMerge;
+use sampan_api::table::Table;
 use sampan_api::{Gvr, Status, patch};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -240,6 +242,15 @@ fn parse(body: &[u8]) -> Result<Value, Status> {
     }
 }
 
+/// Applies a strategic merge patch to an object of a built-in kind.
+fn strategic(gvr: &Gvr, object: &Value, body: &[u8]) -> Result<Value, Status> {
+    static TABLE: LazyLock<Table> = LazyLock::new(Table::builtin);
+    let resource = TABLE.get_gvr(gvr).ok_or_else(Status::no_such_route)?;
+    let (schema, at) = resource.schema().ok_or_else(Status::no_such_route)?;
+    let patched = patch::strategic(object.clone(), body, &SchemaMerge::new(schema, at));
+    patched.map_err(|error| error.status())
+}
+
 /// What `POST pods/{name}/binding` does to a pod.
 fn bind(pod: &Value, binding: &Value, target: &Target<'_>) -> Result<Value, Status> {
     let node = &binding["target"]["name"];
@@ -355,8 +366,9 @@ impl Backend for MemoryBackend {
         self.modify(&target, |object| match kind {
             PatchKind::Json => patch::json(object.clone(), &body).map_err(|error| error.status()),
             PatchKind::Merge => patch::merge(object.clone(), &body).map_err(|error| error.status()),
-            PatchKind::Strategic | PatchKind::Apply => Err(Status::unsupported_media_type(
-                "application/json-patch+json, application/merge-patch+json",
+            PatchKind::Strategic => strategic(target.gvr, object, &body),
+            PatchKind::Apply => Err(Status::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
             )),
         })
     }
