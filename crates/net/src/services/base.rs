@@ -23,10 +23,9 @@ pub(super) const REFUSED_SERVICES: &str = "services-without-endpoints";
 pub(super) const REFUSED_NODE_PORTS: &str = "node-ports-without-endpoints";
 pub(super) const CLUSTER_ADDRESSES: &str = "cluster-ips";
 /// From a service's address, protocol and port and the number of one of its endpoints to that
-/// endpoint. One map for all, since the kernel looks through all maps of a table for each it adds.
+/// endpoint. One map for all, since the kernel looks through a table's maps for each one it adds,
+/// and through a map's elements for each chain that uses it.
 pub(super) const ENDPOINTS: &str = "endpoints";
-/// The same with the endpoints of this node alone.
-pub(super) const LOCAL_ENDPOINTS: &str = "local-endpoints";
 pub(super) const HAIRPIN: &str = "hairpin";
 pub(super) const MARK: &str = "mark-for-masquerade";
 const NODE_PORT_ADDRESSES: &str = "node-port-addresses";
@@ -114,8 +113,7 @@ fn add_sets(table: &mut Table, view: &View<'_>) {
         (REFUSED_SERVICES, Set::new(SetKind::Set, &service)),
         (REFUSED_NODE_PORTS, Set::new(SetKind::Set, &port)),
         (CLUSTER_ADDRESSES, Set::new(SetKind::Set, &[address])),
-        (ENDPOINTS, Set::new(endpoint.clone(), &numbered)),
-        (LOCAL_ENDPOINTS, Set::new(endpoint, &numbered)),
+        (ENDPOINTS, Set::new(endpoint, &numbered)),
         (HAIRPIN, Set::new(SetKind::Set, &[address, address])),
         (NODE_PORT_ADDRESSES, ranges(view, &view.node.node_port_addresses)),
         (CLUSTER_LINKS, links),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::base::{
-    self, CLUSTER_ADDRESSES, ENDPOINTS, HAIRPIN, LOCAL_ENDPOINTS, MARK, NODE_PORTS, REFUSED_NODE_PORTS,
-    REFUSED_SERVICES, SERVICES, View,
+    self, CLUSTER_ADDRESSES, ENDPOINTS, HAIRPIN, MARK, NODE_PORTS, REFUSED_NODE_PORTS, REFUSED_SERVICES,
+    SERVICES, View,
 };
 use super::rule::{RuleBuilder, ServiceKey, Side, octets, port_key};
 use super::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
@@ -74,9 +74,6 @@ struct PortView<'a> {
     cluster: Vec<IpAddr>,
     endpoints: Vec<SocketAddr>,
     local_endpoints: Vec<SocketAddr>,
-    /// Under what the shared maps hold the endpoints. None without a cluster IP, or when another
-    /// service claims the same one.
-    shared_key: Option<ServiceKey>,
 }
 
 /// Which endpoints are chosen from.
@@ -107,13 +104,7 @@ impl Planner<'_> {
             let local_endpoints = local.collect();
             let identity = identity(service, port);
             let cluster = cluster.clone();
-            let mut port =
-                PortView { service, port, identity, cluster, endpoints, local_endpoints, shared_key: None };
-            port.shared_key = port
-                .cluster
-                .first()
-                .map(|address| port.key(*address))
-                .filter(|key| !self.table.sets[SERVICES].elements.contains_key(&Key::Value(key.bytes())));
+            let port = PortView { service, port, identity, cluster, endpoints, local_endpoints };
             self.add_port(&port);
         }
     }
@@ -144,6 +135,9 @@ impl Planner<'_> {
         for endpoint in port.endpoints.iter().filter(|endpoint| pods.contains(&endpoint.ip())) {
             self.insert(HAIRPIN, [octets(endpoint.ip()), octets(endpoint.ip())].concat(), Data::None);
         }
+        if self.is_plain(port) {
+            return self.add_plain(port);
+        }
         let everywhere = self.choice(Choice::Everywhere, port);
         let internal = match port.service.internal_traffic_policy {
             TrafficPolicy::Cluster => Verdict::Goto(everywhere.clone()),
@@ -153,6 +147,44 @@ impl Planner<'_> {
             self.insert(SERVICES, port.key(*address).bytes(), Data::Verdict(internal.clone()));
         }
         self.add_outer_ways(port, &everywhere);
+    }
+
+    /// Whether the port is reached by cluster IPs alone, that no other service claims, and any
+    /// packet may choose anew.
+    fn is_plain(&self, port: &PortView<'_>) -> bool {
+        let service = port.service;
+        let outer = [&service.external_ips, &service.load_balancer_ips];
+        let claimed = |address: &IpAddr| {
+            self.table.sets[SERVICES].elements.contains_key(&Key::Value(port.key(*address).bytes()))
+        };
+        service.affinity == Affinity::None
+            && port.port.node_port.is_none()
+            && outer.into_iter().all(|addresses| self.addresses(addresses).next().is_none())
+            && !port.cluster.iter().any(claimed)
+    }
+
+    /// Plain ports have no rules of their own: all with as many endpoints share a chain, which
+    /// finds the endpoint by the packet's destination and a number.
+    fn add_plain(&mut self, port: &PortView<'_>) {
+        let endpoints = match port.service.internal_traffic_policy {
+            TrafficPolicy::Cluster => &port.endpoints,
+            TrafficPolicy::Local => &port.local_endpoints,
+        };
+        let verdict = if endpoints.is_empty() {
+            Verdict::Drop
+        } else {
+            let count = endpoints.len() as u32;
+            let rule = self.view.rule().numbered_destination(count, ENDPOINTS);
+            Verdict::Goto(self.add_chain(format!("choose-{count}"), vec![rule]))
+        };
+        for address in &port.cluster {
+            let key = port.key(*address).bytes();
+            for (number, endpoint) in (0u32..).zip(endpoints) {
+                let numbered = [key.as_slice(), &number.to_ne_bytes()].concat();
+                self.insert(ENDPOINTS, numbered, Data::Value(endpoint_data(*endpoint)));
+            }
+            self.insert(SERVICES, key, Data::Verdict(verdict.clone()));
+        }
     }
 
     /// Node port, external and load-balancer addresses.
@@ -233,12 +265,12 @@ impl Planner<'_> {
 
     /// A chain that chooses among endpoints.
     fn choice(&mut self, choice: Choice, port: &PortView<'_>) -> Name {
-        let (kind, map, endpoints) = match choice {
-            Choice::Everywhere => ("service", ENDPOINTS, &port.endpoints),
-            Choice::Here => ("local", LOCAL_ENDPOINTS, &port.local_endpoints),
+        let (kind, endpoints) = match choice {
+            Choice::Everywhere => ("service", &port.endpoints),
+            Choice::Here => ("local", &port.local_endpoints),
         };
         let rules = match port.service.affinity {
-            Affinity::None => vec![self.random_endpoint(port, endpoints, map)],
+            Affinity::None => vec![self.random_endpoint(endpoints)],
             Affinity::ClientIp { timeout_seconds } => {
                 self.sticky_endpoint(port, endpoints, u64::from(timeout_seconds) * 1000)
             }
@@ -246,21 +278,14 @@ impl Planner<'_> {
         self.add_chain(format!("{kind}/{}", port.identity), rules)
     }
 
-    fn random_endpoint(&mut self, port: &PortView<'_>, endpoints: &[SocketAddr], map: &str) -> Rule {
+    fn random_endpoint(&self, endpoints: &[SocketAddr]) -> Rule {
         if let [endpoint] = endpoints {
             return self.view.rule().destination(endpoint.ip(), endpoint.port());
         }
-        let Some(key) = port.shared_key else {
-            let kind = SetKind::Map(vec![self.view.family.address(), Field::Port]);
-            let held = endpoints.iter().map(|endpoint| Data::Value(endpoint_data(*endpoint)));
-            let lookup = |from, set| Expression::Lookup { from, set, matches: Match::Inside, to: Some(from) };
-            return choose(self.view.rule(), kind, held, lookup).rewrite_destination();
-        };
-        for (number, endpoint) in (0u32..).zip(endpoints) {
-            let numbered = [key.bytes(), number.to_ne_bytes().into()].concat();
-            self.insert(map, numbered, Data::Value(endpoint_data(*endpoint)));
-        }
-        self.view.rule().numbered_destination(&key, endpoints.len() as u32, map)
+        let kind = SetKind::Map(vec![self.view.family.address(), Field::Port]);
+        let held = endpoints.iter().map(|endpoint| Data::Value(endpoint_data(*endpoint)));
+        let lookup = |from, set| Expression::Lookup { from, set, matches: Match::Inside, to: Some(from) };
+        choose(self.view.rule(), kind, held, lookup).rewrite_destination()
     }
 
     /// Each endpoint has a chain, and a set of the clients that it served lately.

@@ -246,19 +246,17 @@ impl RuleBuilder {
         self.with([nat]).done()
     }
 
-    /// Rewrites the destination to what a map holds for a service's address, protocol and port and
+    /// Rewrites the destination to what a map holds for the packet's address, protocol and port and
     /// a number below `modulus`.
-    pub(super) fn numbered_destination(self, key: &ServiceKey, modulus: u32, map: &str) -> Rule {
-        let behind = self.behind_address();
+    pub(super) fn numbered_destination(self, modulus: u32, map: &str) -> Rule {
+        let number = Register(self.behind_address() + 2);
         let set = SetReference::Named(map.into());
-        self.with([
-            Expression::Immediate { data: octets(key.address), to: FIRST },
-            Expression::Immediate { data: vec![key.protocol.number()], to: Register(behind) },
-            Expression::Immediate { data: key.port.to_be_bytes().into(), to: Register(behind + 1) },
-            Expression::Numgen { kind: NumgenKind::Random, modulus, to: Register(behind + 2) },
-            Expression::Lookup { from: FIRST, set, matches: Match::Inside, to: Some(FIRST) },
-        ])
-        .rewrite_destination()
+        self.service_key()
+            .with([
+                Expression::Numgen { kind: NumgenKind::Random, modulus, to: number },
+                Expression::Lookup { from: FIRST, set, matches: Match::Inside, to: Some(FIRST) },
+            ])
+            .rewrite_destination()
     }
 
     /// Rewrites the destination to a given address and port.

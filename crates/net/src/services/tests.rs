@@ -68,15 +68,16 @@ fn endpoints_are_chosen_by_number() {
         &[
             "10.96.0.1",
             "10.96.0.2",
+            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.1.2 . 8080",
             "10.96.0.2 . udp . 53 . 0x0 : 10.244.1.2 . 53",
             "10.96.0.2 . udp . 53 . 0x1 : 10.244.2.3 . 53",
             "10.244.1.2 . 10.244.1.2",
-            "10.96.0.1 . tcp . 80 : goto service/default/one/tcp/80",
-            "10.96.0.2 . udp . 53 : goto service/default/two/udp/53",
-            "chain service/default/one/tcp/80",
-            "dnat ip to 10.244.1.2:8080",
-            "chain service/default/two/udp/53",
-            "dnat ip to 10.96.0.2 . udp . 53 . numgen random mod 2 map @endpoints",
+            "10.96.0.1 . tcp . 80 : goto choose-1",
+            "10.96.0.2 . udp . 53 : goto choose-2",
+            "chain choose-1",
+            "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints",
+            "chain choose-2",
+            "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints",
         ],
     );
 }
@@ -92,9 +93,9 @@ fn services_that_claim_one_address_do_not_mix() {
             "10.96.0.1",
             "10.96.0.1 . tcp . 80 . 0x0 : 10.244.2.1 . 80",
             "10.96.0.1 . tcp . 80 . 0x1 : 10.244.2.2 . 80",
-            "10.96.0.1 . tcp . 80 : goto service/default/first/tcp/80",
-            "chain service/default/first/tcp/80",
-            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 2 map @endpoints",
+            "10.96.0.1 . tcp . 80 : goto choose-2",
+            "chain choose-2",
+            "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints",
             "chain service/default/second/tcp/80",
             "dnat ip to numgen random mod 2 map { 0x0 : 10.244.2.3 . 80, 0x1 : 10.244.2.4 . 80 }",
         ],
@@ -120,12 +121,7 @@ fn policies_choose_among_local_endpoints() {
         vec![local.clone()],
         &[
             "10.96.0.1",
-            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.1.2 . 80",
-            "10.96.0.1 . tcp . 80 . 0x1 : 10.244.2.2 . 80",
-            "10.96.0.1 . tcp . 80 . 0x2 : 192.0.2.1 . 80",
             "10.244.1.2 . 10.244.1.2",
-            "10.96.0.1 . tcp . 80 . 0x0 : 10.244.1.2 . 80",
-            "10.96.0.1 . tcp . 80 . 0x1 : 192.0.2.1 . 80",
             "tcp . 30080 : goto external/default/web/tcp/80",
             "10.96.0.1 . tcp . 80 : goto local/default/web/tcp/80",
             "chain external/default/web/tcp/80",
@@ -134,22 +130,14 @@ fn policies_choose_among_local_endpoints() {
             "fib saddr type 0x2 goto service/default/web/tcp/80",
             "goto local/default/web/tcp/80",
             "chain local/default/web/tcp/80",
-            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 2 map @local-endpoints",
+            "dnat ip to numgen random mod 2 map { 0x0 : 10.244.1.2 . 80, 0x1 : 192.0.2.1 . 80 }",
             "chain service/default/web/tcp/80",
-            "dnat ip to 10.96.0.1 . tcp . 80 . numgen random mod 3 map @endpoints",
+            "dnat ip to numgen random mod 3 map { 0x0 : 10.244.1.2 . 80, 0x1 : 10.244.2.2 . 80, 0x2 : 192.0.2.1 . 80 }",
         ],
     );
     local.ports[0].endpoints = vec!["10.244.2.2:80".parse().expect("an endpoint")];
     local.ports[0].node_port = None;
-    check(
-        vec![local],
-        &[
-            "10.96.0.1",
-            "10.96.0.1 . tcp . 80 : drop",
-            "chain service/default/web/tcp/80",
-            "dnat ip to 10.244.2.2:80",
-        ],
-    );
+    check(vec![local], &["10.96.0.1", "10.96.0.1 . tcp . 80 : drop"]);
 }
 
 #[test]
@@ -204,7 +192,13 @@ fn affinity_remembers_clients() {
 fn other_families_and_the_dns_address_are_left_out() {
     let mut web = service("web", "10.96.0.10", port(Protocol::Tcp, 80, &["10.244.2.2:80", "[fd00::2]:80"]));
     web.cluster_ips.push("fd00:96::1".parse().expect("an address"));
-    check(vec![web], &["chain service/default/web/tcp/80", "dnat ip to 10.244.2.2:80"]);
+    check(
+        vec![web],
+        &[
+            "chain choose-1",
+            "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints",
+        ],
+    );
 }
 
 #[test]
@@ -215,6 +209,7 @@ fn the_order_of_services_does_not_matter_and_names_fit() {
         .zip(names)
         .map(|(number, name)| {
             let ports = port(Protocol::Tcp, 80, &["10.244.1.2:80"]);
+            let ports = ServicePort { node_port: Some(30_000 + u16::from(number)), ..ports };
             service(name, &format!("10.96.0.{number}"), ports)
         })
         .collect();
@@ -250,6 +245,6 @@ fn a_second_family_has_a_table_of_its_own() {
     let families: Vec<_> = planned.tables.iter().map(|table| table.family.name()).collect();
     assert_eq!(families, ["ip", "ip6"]);
     let text = planned.tables[1].to_string();
-    assert!(text.contains("fd00:96::1 . tcp . 80 : goto service/default/web/tcp/80"), "{text}");
-    assert!(text.contains("dnat ip6 to fd00:244::2:80"), "{text}");
+    assert!(text.contains("fd00:96::1 . tcp . 80 : goto choose-1"), "{text}");
+    assert!(text.contains("fd00:96::1 . tcp . 80 . 0x0 : fd00:244::2 . 80"), "{text}");
 }

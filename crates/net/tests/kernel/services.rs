@@ -243,7 +243,7 @@ fn five_thousand_services_fit_one_transaction() {
         let full = Instant::now();
         let applied = node.apply(many(&[endpoint]));
         println!("5000 services: {:?}, {applied:?}", full.elapsed());
-        assert!(applied.replaced && applied.messages > 10_000);
+        assert!(applied.replaced);
         let [_, _, high, low] = 4999u32.to_be_bytes();
         let last = at(&format!("10.96.{}.{low}", high + 1), 80);
         assert_eq!(greeting(last).expect("an answer").server, "one");
