@@ -99,7 +99,9 @@ pub fn attach(
     Ok(Attachment { pod_uid: pod_uid.to_owned(), addresses: addresses.to_vec(), host_link })
 }
 
-/// Removes a pod's link, both ends at once. One that is not there is no error.
+/// Removes a pod's link, both ends at once. One that is not there is no error. This waits until no
+/// packet is on its way through the link, some tens of milliseconds; removing the pod's namespace
+/// does the same in the background.
 pub fn detach(pod_uid: &str) -> Result<(), LinkError> {
     let mut requests = Requests::new();
     requests.delete_link(&host_link_name(pod_uid));

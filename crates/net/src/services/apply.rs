@@ -46,7 +46,8 @@ impl ServiceRules {
     /// everything when there was none or the kernel has something else than we think. Connections
     /// that exist keep their endpoints; UDP flows to endpoints that are gone are forgotten.
     ///
-    /// After an error the next call replaces everything.
+    /// After an error the next call replaces everything. A process that takes over running pods
+    /// must know all services before its first call: what the plan lacks is gone.
     pub fn apply(&mut self, plan: Plan) -> Result<Applied, ApplyError> {
         let before = self.applied.take();
         let (replaced, sent) = match self.send_difference(before.as_ref(), &plan) {

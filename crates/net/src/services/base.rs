@@ -143,7 +143,7 @@ fn guard(view: &View<'_>) -> Vec<Rule> {
     rules.push(view.rule().address_within(Side::Destination, view.loopback, Match::Inside).drop());
     rules.push(view.rule().address_within(Side::Source, view.loopback, Match::Inside).drop());
     if !view.node.forward_from_outside {
-        rules.push(view.rule().from_cluster_link(CLUSTER_LINKS).verdict(Verdict::Accept));
+        rules.push(view.rule().over_cluster_link(CLUSTER_LINKS).verdict(Verdict::Accept));
         for range in [view.cluster_range(), view.service_range()].into_iter().flatten() {
             rules.push(view.rule().address_within(Side::Destination, range, Match::Inside).drop());
         }
@@ -155,7 +155,7 @@ fn prerouting(view: &View<'_>) -> Vec<Rule> {
     let local = || view.rule().address_local(FibAddress::Destination);
     vec![
         view.rule().service_verdict(SERVICES),
-        local().from_cluster_link(CLUSTER_LINKS).port_verdict(NODE_PORTS),
+        local().over_cluster_link(CLUSTER_LINKS).port_verdict(NODE_PORTS),
         local().address_in(Side::Destination, named(NODE_PORT_ADDRESSES)).port_verdict(NODE_PORTS),
     ]
 }
@@ -172,7 +172,7 @@ fn output(view: &View<'_>) -> Vec<Rule> {
 fn input(view: &View<'_>) -> Vec<Rule> {
     let refused = |rule: RuleBuilder| rule.port_in(REFUSED_NODE_PORTS).goto(REFUSE);
     vec![
-        refused(view.rule().from_cluster_link(CLUSTER_LINKS)),
+        refused(view.rule().over_cluster_link(CLUSTER_LINKS)),
         refused(view.rule().address_in(Side::Destination, named(NODE_PORT_ADDRESSES))),
     ]
 }

@@ -174,7 +174,7 @@ impl RuleBuilder {
     }
 
     /// Goes on if the packet came from the cluster's own links.
-    pub(super) fn from_cluster_link(self, set: &str) -> Self {
+    pub(super) fn over_cluster_link(self, set: &str) -> Self {
         self.with([Expression::Meta { key: MetaKey::InputLinkName, to: FIRST }])
             .lookup(SetReference::Named(set.into()))
     }

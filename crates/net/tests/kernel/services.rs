@@ -9,7 +9,7 @@ use sampan_net::Protocol::{Tcp, Udp};
 use sampan_net::{Affinity, Service, ServicePort, TrafficPolicy};
 
 use crate::support::{
-    Node, at, greeting, handles, isolated, listed, port, refusal, service, set_bridge_filter,
+    Node, at, greet, greeting, handles, isolated, listed, port, refusal, service, set_bridge_filter,
 };
 
 const CLUSTER: &str = "10.96.0.20";
@@ -27,17 +27,21 @@ fn a_cluster_ip_spreads_over_its_endpoints() {
             set_bridge_filter(bridge_filter);
             let mut node = Node::new();
             let (one, two, client) = (node.pod("one"), node.pod("two"), node.pod("client"));
-            node.apply(vec![web(&[one.serve(8080), two.serve(8081)])]);
-            let mut servers: BTreeMap<String, u32> = BTreeMap::new();
-            for _ in 0..64 {
-                let greeting = client.inside(|| greeting(at(CLUSTER, 80))).expect("an answer");
-                assert_eq!(greeting.seen_as, client.address(), "a pod's source is its own");
-                *servers.entry(greeting.server).or_default() += 1;
+            let endpoints = [one.serve(8080), two.serve(8081)];
+            let plain = service("plain", "10.96.0.21", vec![port(Tcp, 80, &endpoints)]);
+            node.apply(vec![web(&endpoints), plain]);
+            for address in [at(CLUSTER, 80), at("10.96.0.21", 80)] {
+                let mut servers: BTreeMap<String, u32> = BTreeMap::new();
+                for _ in 0..64 {
+                    let greeting = client.inside(|| greeting(address)).expect("an answer");
+                    assert_eq!(greeting.seen_as, client.address(), "a pod's source is its own");
+                    *servers.entry(greeting.server).or_default() += 1;
+                }
+                // Each endpoint is missed with a chance of 2^-64.
+                assert_eq!(servers.len(), 2, "{servers:?}");
+                let from_node = greeting(address).expect("an answer to the node itself");
+                assert_eq!(from_node.seen_as, node.network.gateway());
             }
-            // Each endpoint is missed with a chance of 2^-64.
-            assert_eq!(servers.len(), 2, "{servers:?}");
-            let from_node = greeting(at(CLUSTER, 80)).expect("an answer to the node itself");
-            assert_eq!(from_node.seen_as, node.network.gateway());
         });
     }
 }
@@ -74,6 +78,33 @@ fn node_ports_answer_on_loopback_and_to_pods() {
         // A pod's own loopback is its own.
         assert_eq!(client.inside(|| refusal(at("127.0.0.1", 30080))), Some(ErrorKind::ConnectionRefused));
     });
+}
+
+#[test]
+fn the_node_itself_may_be_an_endpoint() {
+    // As the API server is of the service `kubernetes`: on the bridge's address, or on loopback alone.
+    for bridge_filter in ["0", "1"] {
+        isolated(move || {
+            set_bridge_filter(bridge_filter);
+            let mut node = Node::new();
+            let client = node.pod("client");
+            for address in [SocketAddr::new(node.network.gateway(), 6443), at("127.0.0.1", 6443)] {
+                let listener = std::net::TcpListener::bind(address).expect("a listener");
+                std::thread::spawn(move || {
+                    listener.incoming().flatten().take(4).try_for_each(|stream| greet(stream, "api"))
+                });
+                let plain = service("kubernetes", "10.96.0.1", vec![port(Tcp, 443, &[address])]);
+                node.apply(vec![plain, web(&[address])]);
+                for service in [at("10.96.0.1", 443), at(CLUSTER, 80)] {
+                    let greeting = client.inside(|| greeting(service)).expect("an answer to the pod");
+                    assert_eq!(greeting.seen_as, client.address(), "{service} at {address}");
+                    drop(greeting);
+                    let from_node = crate::support::greeting(service).expect("an answer to the node");
+                    assert_eq!(from_node.server, "api");
+                }
+            }
+        });
+    }
 }
 
 #[test]
