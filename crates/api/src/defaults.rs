@@ -3,8 +3,8 @@
 //!
 //! [`apply`] runs on every object that enters, created or changed, and does nothing to what is
 //! already there: applied twice it is the same as once. [`prepare_create`] gives a new object the
-//! state that only the server may give. Both take any JSON: a value of the wrong type is left for
-//! the schema to refuse.
+//! state that only the server may give, and [`prepare_update`] carries over what the server gave
+//! before. All take any JSON: a value of the wrong type is left for the schema to refuse.
 
 use serde_json::{Map, Value, json};
 
@@ -20,9 +20,11 @@ mod pod;
 mod quantity;
 mod resource;
 mod storage;
+mod update;
 mod volume;
 
 pub use create::{prepare_create, qos_class};
+pub use update::prepare_update;
 
 use fields::{each, object, set, set_text, text};
 

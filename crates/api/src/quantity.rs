@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -112,19 +114,43 @@ impl Quantity {
         let whole = self.nanos / step + (self.nanos % step).signum();
         i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX })
     }
+}
 
-    /// The sum, in this quantity's format (in the other's, when this one is zero). Saturates.
-    #[must_use]
-    pub fn add(self, other: Quantity) -> Quantity {
+/// The sum, in the left one's format (in the right one's, when the left is zero). Saturates.
+impl Add for Quantity {
+    type Output = Quantity;
+
+    fn add(self, other: Quantity) -> Quantity {
         let format = if self.is_zero() { other.format } else { self.format };
         Quantity { nanos: self.nanos.saturating_add(other.nanos), format }
     }
+}
 
-    /// The difference, in this quantity's format (in the other's, when this one is zero). Saturates.
-    #[must_use]
-    pub fn sub(self, other: Quantity) -> Quantity {
+/// The difference, in the left one's format (in the right one's, when the left is zero). Saturates.
+impl Sub for Quantity {
+    type Output = Quantity;
+
+    fn sub(self, other: Quantity) -> Quantity {
         let format = if self.is_zero() { other.format } else { self.format };
         Quantity { nanos: self.nanos.saturating_sub(other.nanos), format }
+    }
+}
+
+impl AddAssign for Quantity {
+    fn add_assign(&mut self, other: Quantity) {
+        *self = *self + other;
+    }
+}
+
+impl SubAssign for Quantity {
+    fn sub_assign(&mut self, other: Quantity) {
+        *self = *self - other;
+    }
+}
+
+impl Sum for Quantity {
+    fn sum<I: Iterator<Item = Quantity>>(quantities: I) -> Quantity {
+        quantities.fold(Quantity::ZERO, Add::add)
     }
 }
 
@@ -370,9 +396,9 @@ mod tests {
         assert_eq!(parse("1e30").value(), i64::MAX);
         assert_eq!(parse("1Gi").value(), 1 << 30);
         assert!(parse("1Gi") > parse("1G"));
-        assert_eq!(parse("1").add(parse("500m")).to_string(), "1500m");
-        assert_eq!(parse("1Gi").sub(parse("512Mi")).to_string(), "512Mi");
-        assert_eq!(Quantity::ZERO.add(parse("1Gi")).to_string(), "1Gi");
+        assert_eq!((parse("1") + parse("500m")).to_string(), "1500m");
+        assert_eq!((parse("1Gi") - parse("512Mi")).to_string(), "512Mi");
+        assert_eq!((Quantity::ZERO + parse("1Gi")).to_string(), "1Gi");
         assert_eq!(Quantity::from_json(&serde_json::json!(0.5)).map(|q| q.to_string()), Ok("500m".into()));
         assert!(Quantity::from_json(&serde_json::json!([])).is_err());
     }
@@ -395,7 +421,7 @@ mod tests {
         #[test]
         fn addition_is_undone(a in any::<i64>(), b in any::<i64>()) {
             let (a, b) = (Quantity::from_milli(a), Quantity::from_milli(b));
-            prop_assert_eq!(a.add(b).sub(b), a);
+            prop_assert_eq!(a + b - b, a);
         }
     }
 }

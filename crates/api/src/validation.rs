@@ -75,9 +75,22 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
         ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::update_priority_class(&root, &before, &mut faults),
-        ("coordination.k8s.io" | "policy" | "autoscaling" | "networking.k8s.io", _) => {}
+        ("node.k8s.io", "RuntimeClass") => faults.immutable(&root.get("handler"), &before.get("handler")),
+        ("networking.k8s.io", "IngressClass") => networking::update_class(&root, &before, &mut faults),
         _ => {}
     }
+    faults.into_causes()
+}
+
+/// The faults of a pod that is to replace `old` through its `ephemeralcontainers` subresource.
+pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let (root, before) = (At::root(new), At::root(old));
+    metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
+    content("", "Pod", &root, &mut faults);
+    let (spec, old) = (root.get("spec"), before.get("spec"));
+    let field = "ephemeralContainers";
+    pod_update::ephemeral_containers(&spec.get(field), &old.get(field), &mut faults);
     faults.into_causes()
 }
 
@@ -103,7 +116,9 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("batch", _) => batch::content(kind, root, faults),
         ("rbac.authorization.k8s.io", _) => rbac::content(kind, root, faults),
         ("networking.k8s.io", "Ingress") => networking::ingress(root, faults),
+        ("networking.k8s.io", "IngressClass") => networking::class(root, faults),
         ("networking.k8s.io", "NetworkPolicy") => networking::policy(root, faults),
+        ("node.k8s.io", "RuntimeClass") => node::runtime_class(root, faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::slice(root, faults),
         ("storage.k8s.io", "StorageClass") => storage::class(root, faults),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, faults),

@@ -239,6 +239,41 @@ fn new_objects_start_with_the_servers_state() {
     assert_eq!(resources(json!({}), all).as_deref(), Some("Burstable"));
 }
 
+#[test]
+fn what_the_server_allocated_stays() {
+    let service = |kind: &str, more: Value| {
+        let mut value = json!({"spec": {"type": kind, "ports": [{"port": 80}]}});
+        apply("", "v1", "Service", &mut value);
+        for (key, field) in more.as_object().into_iter().flatten() {
+            value["spec"][key] = field.clone();
+        }
+        value
+    };
+    let stored = service(
+        "NodePort",
+        json!({
+            "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"],
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30000}],
+        }),
+    );
+    let mut sent = service("NodePort", json!({}));
+    prepare_update("", "Service", &mut sent, &stored);
+    assert_eq!(sent["spec"]["clusterIP"], "10.0.0.1");
+    assert_eq!(sent["spec"]["clusterIPs"], json!(["10.0.0.1"]));
+    assert_eq!(sent["spec"]["ports"][0]["nodePort"], 30000);
+    let mut sent = service("ClusterIP", json!({"clusterIP": "10.0.0.2"}));
+    prepare_update("", "Service", &mut sent, &stored);
+    assert_eq!(sent["spec"]["clusterIP"], "10.0.0.2");
+    assert_eq!(sent["spec"]["ports"][0].get("nodePort"), None);
+    let mut sent = service("ExternalName", json!({}));
+    prepare_update("", "Service", &mut sent, &stored);
+    assert_eq!(sent["spec"].get("clusterIP"), None);
+
+    let mut namespace = json!({"metadata": {"name": "a"}});
+    prepare_update("", "Namespace", &mut namespace, &json!({"spec": {"finalizers": ["kubernetes"]}}));
+    assert_eq!(namespace["spec"]["finalizers"], json!(["kubernetes"]));
+}
+
 const KINDS: [(&str, &str); 34] = [
     ("", "Pod"),
     ("", "PodTemplate"),
@@ -344,5 +379,8 @@ proptest! {
         apply(group, "v2", kind, &mut value);
         prop_assert_eq!(&value, &once, "{} {}", group, kind);
         prepare_create(group, kind, "uid", &mut value);
+        let created = value.clone();
+        prepare_update(group, kind, &mut value, &once);
+        prepare_update(group, kind, &mut value, &created);
     }
 }

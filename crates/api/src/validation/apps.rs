@@ -191,7 +191,8 @@ pub(super) fn update(kind: &str, root: &At<'_, '_>, before: &At<'_, '_>, faults:
             faults.immutable(&spec.get("selector"), &old.get("selector"));
         }
         "StatefulSet" => {
-            if !same(&frozen(spec.value), &frozen(old.value)) {
+            let unchanged = same(&frozen(spec.value), &frozen(old.value));
+            if !unchanged {
                 let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
                 faults.forbidden(&spec, detail);
             }

@@ -62,16 +62,12 @@ pub(super) fn secret(root: &At<'_, '_>, faults: &mut Faults) {
         }
         "kubernetes.io/dockercfg" => json_of(&data.key(".dockercfg"), faults),
         "kubernetes.io/dockerconfigjson" => json_of(&data.key(".dockerconfigjson"), faults),
-        "kubernetes.io/basic-auth" => {
-            if !data.key("username").is_set() && !data.key("password").is_set() {
-                faults.required(&data.key("username"), "");
-                faults.required(&data.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if !data.key("username").is_set() && !data.key("password").is_set() => {
+            faults.required(&data.key("username"), "");
+            faults.required(&data.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.key("ssh-privatekey").text().is_empty() {
-                faults.required(&data.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data.key("ssh-privatekey").text().is_empty() => {
+            faults.required(&data.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {

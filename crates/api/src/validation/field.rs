@@ -254,23 +254,27 @@ impl Faults {
     }
 }
 
-/// Whether two values mean the same: absent, null and empty are one, and so are quantities that
-/// are equal numbers only when written the same (they are canonical by then).
+/// Whether two values mean the same: absent, null and the empty or zero value of a type are one,
+/// since an encoder may leave any of them out. Quantities are canonical by then.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
-    let empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.values().all(Value::is_null),
-        Value::String(text) => text.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    };
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&NULL)))
-                && b.iter().all(|(key, value)| a.contains_key(key) || same(&NULL, value))
+                && b.iter().all(|(key, value)| a.contains_key(key) || is_empty(value))
         }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (a, b) => a == b || (empty(a) && empty(b)),
+        (a, b) => a == b || (is_empty(a) && is_empty(b)),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
     }
 }
 

@@ -244,6 +244,47 @@ fn policy_peer(peer: &At<'_, '_>, faults: &mut Faults) {
     }
 }
 
+pub(super) fn class(root: &At<'_, '_>, faults: &mut Faults) {
+    const CONTROLLER_MAX: usize = 250;
+    let spec = root.get("spec");
+    let controller = spec.get("controller");
+    if controller.text().len() > CONTROLLER_MAX {
+        faults.too_long(&controller, CONTROLLER_MAX);
+    }
+    match controller.text().split_once('/') {
+        _ if controller.text().is_empty() => faults.required(&controller, ""),
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            for message in names::dns1123_subdomain(domain) {
+                faults.invalid_text(&controller, domain, &message);
+            }
+        }
+        Some(_) | None => {
+            faults.invalid(&controller, "must be a domain-prefixed path (such as \"acme.io/foo\")")
+        }
+    }
+    let parameters = spec.get("parameters");
+    if !parameters.is_set() {
+        return;
+    }
+    for field in ["kind", "name"] {
+        if parameters.get(field).text().is_empty() {
+            faults.required(&parameters.get(field), "");
+        }
+    }
+    let (scope, namespace) = (parameters.get("scope"), parameters.get("namespace"));
+    faults.one_of(&scope, &["Cluster", "Namespace"]);
+    match (scope.text(), namespace.text().is_empty()) {
+        ("Namespace", true) => faults.required(&namespace, "`parameters.scope` is set to 'Namespace'"),
+        ("Cluster", false) => faults.forbidden(&namespace, "`parameters.scope` is set to 'Cluster'"),
+        _ => {}
+    }
+}
+
+pub(super) fn update_class(root: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) {
+    let (spec, old) = (root.get("spec"), before.get("spec"));
+    faults.immutable(&spec.get("controller"), &old.get("controller"));
+}
+
 pub(super) fn slice(root: &At<'_, '_>, faults: &mut Faults) {
     let kind = root.get("addressType");
     faults.one_of(&kind, &["FQDN", "IPv4", "IPv6"]);

@@ -1,17 +1,17 @@
-//! Nodes.
+//! Nodes and runtime classes.
 
 use super::field::{At, Faults, same};
 use super::networking::network;
-use super::{resources, scheduling};
+use super::{metadata, resources, scheduling};
+use crate::names;
 
 pub(super) fn node(root: &At<'_, '_>, faults: &mut Faults) {
     let spec = root.get("spec");
     scheduling::taints(&spec.get("taints"), faults);
     let status = root.get("status");
     for list in ["capacity", "allocatable"] {
-        resources::list(&status.get(list), faults, |at, name, faults| {
-            resources::resource_name(at, name, faults);
-        });
+        // A node may count what only its own devices and volumes know: any name is fine.
+        resources::list(&status.get(list), faults, |_, _, _| {});
     }
     let ranges = spec.get("podCIDRs");
     for range in ranges.items() {
@@ -22,6 +22,21 @@ pub(super) fn node(root: &At<'_, '_>, faults: &mut Faults) {
     if ranges.len() > 2 {
         faults.invalid(&ranges, "may specify no more than one CIDR for each IP family");
     }
+}
+
+/// What a pod names to choose how its containers run.
+pub(super) fn runtime_class(root: &At<'_, '_>, faults: &mut Faults) {
+    let handler = root.get("handler");
+    for message in names::dns1123_label(handler.text()) {
+        faults.invalid_text(&handler, handler.text(), &message);
+    }
+    let scheduling = root.get("scheduling");
+    metadata::labels(&scheduling.get("nodeSelector"), faults);
+    scheduling::tolerations(&scheduling.get("tolerations"), faults);
+    let overhead = root.get("overhead");
+    resources::list(&overhead.get("podFixed"), faults, |at, name, faults| {
+        resources::resource_name(at, name, faults);
+    });
 }
 
 pub(super) fn update(root: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) {

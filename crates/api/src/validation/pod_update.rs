@@ -22,7 +22,6 @@ pub(super) fn update(root: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults
     }
     tolerations(&spec.get("tolerations"), &old.get("tolerations"), faults);
     scheduling_gates(&spec.get("schedulingGates"), &old.get("schedulingGates"), faults);
-    ephemeral_containers(&spec.get("ephemeralContainers"), &old.get("ephemeralContainers"), faults);
     let gated = !old.get("schedulingGates").is_empty();
     let changed = changed_fields(spec.value, old.value, gated);
     if !changed.is_empty() {
@@ -82,8 +81,8 @@ fn scheduling_gates(now: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) 
     }
 }
 
-/// Ephemeral containers stay as they were made; new ones come through their subresource.
-fn ephemeral_containers(now: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) {
+/// Through their subresource ephemeral containers are added; they stay as they were made.
+pub(super) fn ephemeral_containers(now: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) {
     for old in before.items() {
         let name = old.get("name").text();
         match now.items().find(|container| container.get("name").text() == name) {
@@ -113,7 +112,7 @@ fn changed_fields(new: &Value, old: &Value, gated: bool) -> Vec<String> {
 /// A pod's spec without what may change.
 fn frozen(spec: &Value, gated: bool) -> Map<String, Value> {
     let mut spec = spec.as_object().cloned().unwrap_or_default();
-    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations", "ephemeralContainers"] {
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         spec.remove(field);
     }
     // A negative grace period means one second.

@@ -118,12 +118,14 @@ fn limits(item: &At<'_, '_>, faults: &mut Faults) {
     }
 }
 
+/// Where it is told, the lesser and its name, the greater and its name.
+type Order<'a> = (&'a str, Option<Quantity>, &'a str, Option<Quantity>, &'a str);
+
 /// The bounds and defaults of one resource must be in order.
 fn one_resource(item: &At<'_, '_>, name: &str, faults: &mut Faults) {
     let of = |list: &str| item.get(list).key(name).quantity();
     let (min, max, default, request) = (of("min"), of("max"), of("default"), of("defaultRequest"));
-    // Where it is told, the lesser and its name, the greater and its name.
-    let orders: [(&str, Option<Quantity>, &str, Option<Quantity>, &str); 6] = [
+    let orders: [Order<'_>; 6] = [
         ("min", min, "min", max, "max"),
         ("defaultRequest", min, "min", request, "default request"),
         ("defaultRequest", request, "default request", max, "max"),

@@ -217,14 +217,14 @@ pub(super) fn update(kind: &str, root: &At<'_, '_>, before: &At<'_, '_>, faults:
                 faults.immutable(&spec.get("nodeAffinity"), &old.get("nodeAffinity"));
             }
         }
-        "PersistentVolumeClaim" => claim_update(root, &spec, &old, faults),
+        "PersistentVolumeClaim" => claim_update(&before.get("status"), &spec, &old, faults),
         _ => {}
     }
 }
 
 /// A claim may be bound, and when bound it may grow.
-fn claim_update(root: &At<'_, '_>, spec: &At<'_, '_>, old: &At<'_, '_>, faults: &mut Faults) {
-    let bound = root.get("status").get("phase").text() == "Bound";
+fn claim_update(status: &At<'_, '_>, spec: &At<'_, '_>, old: &At<'_, '_>, faults: &mut Faults) {
+    let bound = status.get("phase").text() == "Bound";
     let unbound_before = old.get("volumeName").text().is_empty();
     let unclassed_before = !old.get("storageClassName").is_set();
     let frozen = |value: &Value| {
@@ -254,7 +254,7 @@ fn claim_update(root: &At<'_, '_>, spec: &At<'_, '_>, old: &At<'_, '_>, faults: 
     let storage = requests.get("storage");
     let size_before = old.get("resources").get("requests").get("storage").quantity();
     if storage.quantity().zip(size_before).is_some_and(|(now, before)| now < before) {
-        let capacity = root.get("status").get("capacity").get("storage").quantity().unwrap_or_default();
+        let capacity = status.get("capacity").get("storage").quantity().unwrap_or_default();
         if storage.quantity().is_some_and(|now| now <= capacity) {
             faults.forbidden(&storage, "field can not be less than status.capacity");
         } else {

@@ -352,6 +352,21 @@ fn pods_hardly_change() {
 }
 
 #[test]
+fn ephemeral_containers_are_only_added() {
+    let with = |image: &str| {
+        let ephemeral = json!({"name": "e", "image": image, "targetContainerName": "c"});
+        complete("", "Pod", pod(json!({"ephemeralContainers": [ephemeral]})))
+    };
+    let plain = complete("", "Pod", pod(json!({})));
+    assert_eq!(told(update_ephemeral_containers(&with("i"), &plain)), Vec::<String>::new());
+    assert_eq!(update("", "Pod", &with("i"), &plain).len(), 1, "not through the pod itself");
+    assert_eq!(
+        told(update_ephemeral_containers(&with("j"), &with("i"))),
+        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be changed\n"]
+    );
+}
+
+#[test]
 fn services() {
     let service = |spec: Value| json!({"spec": spec});
     check("", "Service", service(json!({"ports": [{"port": 80}]})), &[]);

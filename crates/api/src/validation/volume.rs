@@ -54,9 +54,9 @@ fn source(volume: &At<'_, '_>, faults: &mut Faults) {
     let source = volume.get(first);
     match first {
         "emptyDir" => {
-            if source.get("sizeLimit").quantity().is_some_and(|size| size.is_negative()) {
-                faults
-                    .forbidden(&source.get("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+            let size = source.get("sizeLimit");
+            if size.quantity().is_some_and(|size| size.is_negative()) {
+                faults.forbidden(&size, "SizeLimit field must be a valid resource quantity");
             }
         }
         "hostPath" => host_path(&source, faults),
