@@ -17,10 +17,12 @@ pub struct Ipam {
     /// Offsets from the network address of the first and last address that may be given out.
     first: u128,
     last: u128,
-    /// The lowest offset that was never given out, except for reserved ones.
+    /// Every offset below was used at some time.
     next: u128,
+    /// Offsets that are taken or were so at some time.
+    used: BTreeSet<u128>,
     taken: BTreeSet<u128>,
-    /// Offsets below `next` that are free, least recently released first.
+    /// Offsets that were used and are free, least recently released first.
     released: VecDeque<u128>,
 }
 
@@ -51,8 +53,8 @@ impl Ipam {
         if last < first {
             return Err(IpamError::TooSmall(cidr));
         }
-        let (taken, released) = (BTreeSet::new(), VecDeque::new());
-        Ok(Ipam { cidr: cidr.trunc(), first, last, next: first, taken, released })
+        let (used, taken, released) = (BTreeSet::new(), BTreeSet::new(), VecDeque::new());
+        Ok(Ipam { cidr: cidr.trunc(), first, last, next: first, used, taken, released })
     }
 
     /// The range.
@@ -65,7 +67,8 @@ impl Ipam {
         while self.next <= self.last {
             let offset = self.next;
             self.next += 1;
-            if self.taken.insert(offset) {
+            if self.used.insert(offset) {
+                self.taken.insert(offset);
                 return Ok(self.address(offset));
             }
         }
@@ -80,6 +83,7 @@ impl Ipam {
         if !self.taken.insert(offset) {
             return Err(IpamError::Taken(address));
         }
+        self.used.insert(offset);
         self.released.retain(|released| *released != offset);
         Ok(())
     }
@@ -90,10 +94,7 @@ impl Ipam {
         if !self.taken.remove(&offset) {
             return false;
         }
-        // At or above `next` the address was reserved; allocation comes to it by itself.
-        if offset < self.next {
-            self.released.push_back(offset);
-        }
+        self.released.push_back(offset);
         true
     }
 

@@ -92,6 +92,21 @@ impl Requests {
         self.writer.end();
     }
 
+    /// No IPv6 link-local address: it would be probed for duplicates, and nothing here needs one. A
+    /// link without IPv6 (switched off, or an MTU below 1280) is as good.
+    fn no_link_local_address(&mut self, name: &str) {
+        let operation = format!("keep {name} from making addresses");
+        self.add(operation, &[libc::EAFNOSUPPORT], (RTM_NEWLINK, 0), |writer| {
+            link_header(writer, 0, 0);
+            writer.text(IFLA_IFNAME, name);
+            writer.nest(IFLA_AF_SPEC, |writer| {
+                writer.nest(libc::AF_INET6 as u16, |writer| {
+                    writer.put(INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]);
+                });
+            });
+        });
+    }
+
     /// Makes a bridge that forwards at once; one that is there stays.
     pub(crate) fn add_bridge(&mut self, name: &str, mac: [u8; 6]) {
         let kind = (RTM_NEWLINK, CREATE | EXCLUSIVE);
@@ -111,12 +126,12 @@ impl Requests {
 
     /// Sets a bridge's address and MTU, and brings it up.
     pub(crate) fn configure_bridge(&mut self, name: &str, mac: [u8; 6], mtu: u32) {
+        self.no_link_local_address(name);
         self.add(format!("configure bridge {name}"), &[], (RTM_NEWLINK, 0), |writer| {
             link_header(writer, IFF_UP, IFF_UP);
             writer.text(IFLA_IFNAME, name);
             writer.put(IFLA_ADDRESS, &mac);
             writer.u32(IFLA_MTU, mtu);
-            no_link_local_address(writer);
         });
     }
 
@@ -147,11 +162,11 @@ impl Requests {
     /// Brings up a port of a bridge, lets the bridge send a frame back to where it came from, and
     /// notes `alias` on it.
     pub(crate) fn configure_port(&mut self, name: &str, alias: &str) {
+        self.no_link_local_address(name);
         self.add(format!("configure link {name}"), &[], (RTM_NEWLINK, 0), |writer| {
             link_header(writer, IFF_UP, IFF_UP);
             writer.text(IFLA_IFNAME, name);
             writer.text(IFLA_IFALIAS, alias);
-            no_link_local_address(writer);
             writer.nest(IFLA_LINKINFO, |writer| {
                 writer.text(INFO_SLAVE_KIND, "bridge");
                 writer.nest(INFO_SLAVE_DATA, |writer| writer.put(BRIDGE_PORT_HAIRPIN, &[1]));
@@ -161,10 +176,10 @@ impl Requests {
 
     /// Brings a link up without an address that the kernel would make by itself.
     pub(crate) fn raise_link(&mut self, name: &str) {
+        self.no_link_local_address(name);
         self.add(format!("bring up {name}"), &[], (RTM_NEWLINK, 0), |writer| {
             link_header(writer, IFF_UP, IFF_UP);
             writer.text(IFLA_IFNAME, name);
-            no_link_local_address(writer);
         });
     }
 
@@ -230,13 +245,6 @@ fn link_header(writer: &mut Writer, flags: i32, change: i32) {
     writer.raw(&[0; 8]);
     writer.raw(&flags.to_ne_bytes());
     writer.raw(&change.to_ne_bytes());
-}
-
-/// No IPv6 link-local address: it would be probed for duplicates, and nothing here needs one.
-fn no_link_local_address(writer: &mut Writer) {
-    writer.nest(IFLA_AF_SPEC, |writer| {
-        writer.nest(libc::AF_INET6 as u16, |writer| writer.put(INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]));
-    });
 }
 
 fn family(address: IpAddr) -> u8 {

@@ -85,6 +85,18 @@ fn pods_come_and_go() {
 }
 
 #[test]
+fn links_work_where_ipv6_cannot_be() {
+    isolated(|| {
+        let mut node = Node::with(NodeNetwork { mtu: 1000, ..network() });
+        let pod = node.pod("small");
+        let address = pod.serve(80);
+        assert_eq!(crate::support::greeting(address).expect("an answer").server, "small");
+        assert!(!run(&["ip", "address"]).contains("inet6 fe80"));
+        assert!(!Node::new().pod("usual").inside(|| run(&["ip", "address"])).contains("inet6 fe80"));
+    });
+}
+
+#[test]
 fn what_cannot_be_attached_says_why() {
     isolated(|| {
         let mut node = Node::new();
