@@ -1,1 +1,54 @@
-//! See ARCHITECTURE.md.
+//! The controllers: what kube-controller-manager does, each in the file of its name.
+//!
+//! Every controller has a queue of keys that events fill, a pure `plan` from what it sees to what is
+//! to be done, and a thin part that does it. They share one view of the cluster ([`view::View`]), meet
+//! only at API objects, and never poll: a key comes back only because something changed, because a
+//! deadline that an object names is due, or because an action failed.
+
+use std::sync::Arc;
+
+use sampan_base::drain::Shutdown;
+use sampan_client::Client;
+use sampan_client::events::EventRecorder;
+
+mod controller;
+mod deployment;
+mod expectations;
+mod pods;
+mod replica_set;
+mod view;
+
+use controller::Fleet;
+use view::View;
+
+/// What the controllers need to know beside the API.
+#[derive(Clone, Debug)]
+pub struct ControllersConfig {
+    /// The certificate authority that pods trust the API server by, in PEM.
+    pub ca_pem: String,
+}
+
+/// What every controller works with.
+pub(crate) struct Shared {
+    pub client: Client,
+    pub view: View,
+    pub events: EventRecorder,
+    pub config: ControllersConfig,
+}
+
+/// Runs every controller until shutdown. `ready` is called when all of them see the cluster.
+pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce() + Send, shutdown: Shutdown) {
+    let (events, sink) = EventRecorder::new(client.clone(), "controller-manager", "");
+    let (view, feed) = View::start(&client);
+    let shared = Arc::new(Shared { client, view, events, config });
+    let mut fleet = Fleet::new(shared.clone());
+    fleet.add(replica_set::ReplicaSets::default());
+    fleet.add(deployment::Deployments);
+    shared.view.synced().await;
+    let running = fleet.start(feed);
+    ready();
+    shutdown.requested().await;
+    running.stop().await;
+    drop(shared);
+    sink.finish().await;
+}

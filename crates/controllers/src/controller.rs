@@ -1,0 +1,126 @@
+//! What all controllers have in common: a queue, workers, retries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sampan_api::Status;
+use sampan_client::{InformerEvent, WorkQueue};
+use tokio::task::JoinSet;
+
+use crate::Shared;
+use crate::view::{Feed, Kind};
+
+/// Keys of one controller that are worked on at the same time.
+const WORKERS: usize = 8;
+
+/// One controller.
+#[async_trait]
+pub(crate) trait Controller: Send + Sync + 'static {
+    /// For logs.
+    fn name(&self) -> &'static str;
+
+    /// The keys that a change concerns. Called in the order of changes, after the view shows them.
+    fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>);
+
+    /// Makes the world as the object of a key wants it. An answered delay brings the key back then.
+    async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status>;
+}
+
+/// Every controller, with its queue.
+pub(crate) struct Fleet {
+    shared: Arc<Shared>,
+    members: Vec<(Arc<dyn Controller>, WorkQueue<String>)>,
+}
+
+/// The tasks of a fleet that was started.
+pub(crate) struct Running {
+    tasks: JoinSet<()>,
+    queues: Vec<WorkQueue<String>>,
+}
+
+impl Fleet {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Fleet { shared, members: Vec::new() }
+    }
+
+    pub fn add(&mut self, controller: impl Controller) {
+        self.members.push((Arc::new(controller), WorkQueue::new()));
+    }
+
+    /// Starts the workers, and hands every change to every controller.
+    pub fn start(self, mut feed: Feed) -> Running {
+        let mut tasks = JoinSet::new();
+        for (controller, queue) in &self.members {
+            for _ in 0..WORKERS {
+                tasks.spawn(work(self.shared.clone(), controller.clone(), queue.clone()));
+            }
+        }
+        let queues = self.members.iter().map(|(_, queue)| queue.clone()).collect();
+        let (shared, members) = (self.shared, self.members);
+        tasks.spawn(async move {
+            while let Some((kind, event)) = feed.recv().await {
+                for (controller, queue) in &members {
+                    controller.affected(&shared, kind, &event, queue);
+                }
+            }
+        });
+        Running { tasks, queues }
+    }
+}
+
+impl Running {
+    /// Lets what is worked on end, for a moment, and takes nothing new.
+    pub async fn stop(mut self) {
+        for queue in &self.queues {
+            queue.close();
+        }
+        let left = async { while self.tasks.len() > 1 && self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(2), left).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn work(shared: Arc<Shared>, controller: Arc<dyn Controller>, queue: WorkQueue<String>) {
+    while let Some(key) = queue.next().await {
+        match controller.reconcile(&shared, &key).await {
+            Ok(again) => {
+                queue.forget(&key);
+                if let Some(delay) = again {
+                    queue.add_after(key.clone(), delay);
+                }
+            }
+            // What changed in the meantime has put the key into the queue already.
+            Err(status) if status.is_conflict() || status.is_not_found() => {
+                tracing::debug!(controller = controller.name(), key, %status, "to be done again");
+                queue.retry(key.clone());
+            }
+            Err(status) => {
+                tracing::warn!(controller = controller.name(), key, %status, "reconciling failed");
+                queue.retry(key.clone());
+            }
+        }
+        queue.done(&key);
+    }
+}
+
+/// The object that an event is about, and what it was before.
+pub(crate) fn subjects(event: &InformerEvent) -> impl Iterator<Item = &sampan_api::object::ObjectRef> {
+    let (first, second) = match event {
+        InformerEvent::Applied { old, new } => (Some(new), old.as_ref()),
+        InformerEvent::Deleted(object) => (Some(object), None),
+        InformerEvent::Synced => (None, None),
+    };
+    first.into_iter().chain(second)
+}
+
+/// The key of an object's controller, where that is of a kind: `namespace/name`.
+pub(crate) fn owner_key(
+    object: &sampan_api::object::ObjectRef,
+    api_version: &str,
+    kind: &str,
+) -> Option<String> {
+    let owner = object.header.controller()?;
+    let right = *owner.kind == *kind && *owner.api_version == *api_version;
+    right.then(|| format!("{}/{}", object.header.namespace, owner.name))
+}

@@ -1,0 +1,50 @@
+//! Which replica set is the current one: the one whose pod template is the deployment's.
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+
+use super::HASH_LABEL;
+
+/// The letters of upstream's safe names: no vowels, nothing that looks like another one.
+const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A short name for a template: equal for equal templates.
+pub(super) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
+    let json = serde_json::to_vec(template).expect("a template serialises");
+    // FNV-1a: names must be the same in every run and version.
+    let mut value = json
+        .iter()
+        .chain(collisions.to_le_bytes().iter().filter(|_| collisions > 0))
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
+    let mut name = String::new();
+    for _ in 0..10 {
+        name.push(char::from(ALPHABET[(value % 27) as usize]));
+        value /= 27;
+    }
+    name
+}
+
+/// Whether two templates are the same but for the hash label.
+fn same(one: &PodTemplateSpec, other: &PodTemplateSpec) -> bool {
+    let plain = |template: &PodTemplateSpec| {
+        let mut template = template.clone();
+        if let Some(labels) = template.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
+            labels.remove(HASH_LABEL);
+        }
+        template
+    };
+    plain(one) == plain(other)
+}
+
+/// The oldest replica set with the deployment's template.
+pub(super) fn current_set<'a>(deployment: &Deployment, sets: &'a [ReplicaSet]) -> Option<&'a ReplicaSet> {
+    let template = &deployment.spec.as_ref()?.template;
+    let fits = |set: &&ReplicaSet| {
+        set.spec.as_ref().and_then(|spec| spec.template.as_ref()).is_some_and(|own| same(own, template))
+    };
+    sets.iter().filter(fits).min_by_key(|set| {
+        (set.metadata.creation_timestamp.as_ref().map(|time| time.0), set.metadata.name.clone())
+    })
+}

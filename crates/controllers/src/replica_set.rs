@@ -1,0 +1,392 @@
+//! Replica sets: as many pods of a template as asked for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sampan_api::Status;
+use sampan_api::object::ObjectRef;
+use sampan_api::selector::Selector;
+use sampan_client::events::{EventType, reference};
+use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
+use serde_json::json;
+
+use crate::Shared;
+use crate::controller::{Controller, owner_key, subjects};
+use crate::expectations::Expectations;
+use crate::pods::{self, Availability};
+use crate::view::Kind;
+
+/// The most pods that one pass creates or deletes.
+const BURST: usize = 500;
+const API_VERSION: &str = "apps/v1";
+const KIND: &str = "ReplicaSet";
+
+#[derive(Default)]
+pub(crate) struct ReplicaSets {
+    expectations: Expectations,
+}
+
+/// What one pass does to the pods.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    Create(usize),
+    /// Names and uids.
+    Delete(Vec<(String, String)>),
+    Nothing,
+}
+
+/// Decides how many pods are missing, or which of them go. `pods` are the active ones.
+pub(crate) fn plan(wanted: usize, pods: &[Pod]) -> Action {
+    if pods.len() < wanted {
+        return Action::Create((wanted - pods.len()).min(BURST));
+    }
+    if pods.len() == wanted {
+        return Action::Nothing;
+    }
+    let mut on_node: HashMap<&str, usize> = HashMap::new();
+    let node = |pod: &'_ Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let nodes: Vec<String> = pods.iter().map(node).collect();
+    for node in &nodes {
+        *on_node.entry(node).or_default() += 1;
+    }
+    let mut ranked: Vec<(usize, &Pod)> =
+        pods.iter().zip(&nodes).map(|(pod, node)| (on_node[node.as_str()], pod)).collect();
+    ranked.sort_by_cached_key(|(siblings, pod)| pods::rank(pod, *siblings));
+    let surplus = (pods.len() - wanted).min(BURST);
+    let names = ranked.into_iter().take(surplus).map(|(_, pod)| {
+        (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.uid.clone().unwrap_or_default())
+    });
+    Action::Delete(names.collect())
+}
+
+/// What the status says, and when it may say something else without anything changing.
+pub(crate) fn status(
+    set: &ReplicaSet,
+    pods: &[Pod],
+    failure: Option<&Status>,
+    now: Timestamp,
+) -> (ReplicaSetStatus, Option<Duration>) {
+    let spec = set.spec.as_ref();
+    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let template = spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
+    let (mut ready, mut available, mut labeled, mut again) = (0, 0, 0, None);
+    for pod in pods {
+        let labels = pod.metadata.labels.as_ref();
+        let fits = template.is_none_or(|template| {
+            template.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+        });
+        labeled += i32::from(fits);
+        match pods::availability(pod, min_ready, now) {
+            Availability::NotReady => {}
+            Availability::In(seconds) => {
+                ready += 1;
+                let wait = Duration::from_secs(seconds);
+                again = Some(again.map_or(wait, |known: Duration| known.min(wait)));
+            }
+            Availability::Available => {
+                ready += 1;
+                available += 1;
+            }
+        }
+    }
+    let old = set.status.clone().unwrap_or_default();
+    let terminating = old.terminating_replicas;
+    let status = ReplicaSetStatus {
+        replicas: pods.len() as i32,
+        fully_labeled_replicas: Some(labeled),
+        ready_replicas: Some(ready),
+        available_replicas: Some(available),
+        observed_generation: set.metadata.generation,
+        conditions: conditions(old.conditions, failure, now),
+        terminating_replicas: terminating,
+    };
+    (status, again)
+}
+
+/// `ReplicaFailure` is there exactly while pods cannot be created or deleted.
+fn conditions(
+    old: Option<Vec<ReplicaSetCondition>>,
+    failure: Option<&Status>,
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let mut conditions = old.unwrap_or_default();
+    let known = conditions.iter().position(|condition| condition.type_ == "ReplicaFailure");
+    match (failure, known) {
+        (Some(failure), None) => conditions.push(ReplicaSetCondition {
+            type_: "ReplicaFailure".into(),
+            status: "True".into(),
+            reason: Some("FailedCreate".into()),
+            message: Some(failure.message.clone()),
+            last_transition_time: Some(Time(now)),
+        }),
+        (None, Some(at)) => {
+            conditions.remove(at);
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    (!conditions.is_empty()).then_some(conditions)
+}
+
+#[async_trait]
+impl Controller for ReplicaSets {
+    fn name(&self) -> &'static str {
+        "replicaset"
+    }
+
+    fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>) {
+        match kind {
+            Kind::ReplicaSet => subjects(event).for_each(|object| queue.add(object.key())),
+            Kind::Pod => self.pod_changed(shared, event, queue),
+            _ => {}
+        }
+    }
+
+    async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status> {
+        let Some(set) = shared.view.get::<ReplicaSet>(Kind::ReplicaSet, key) else {
+            self.expectations.forget(key);
+            return Ok(None);
+        };
+        let Some((namespace, _)) = key.split_once('/') else { return Ok(None) };
+        let pods = owned_pods(shared, &set, namespace).await?;
+        let active: Vec<Pod> = pods.into_iter().filter(pods::is_active).collect();
+        let mut failure = None;
+        if self.expectations.are_met(key) && set.metadata.deletion_timestamp.is_none() {
+            let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).max(0) as usize;
+            failure = self.act(shared, key, namespace, &set, plan(wanted, &active)).await.err();
+        }
+        let (status, again) = status(&set, &active, failure.as_ref(), Timestamp::now());
+        if set.status.as_ref() != Some(&status) {
+            let api = shared.client.namespaced::<ReplicaSet>(namespace);
+            let name = set.metadata.name.clone().unwrap_or_default();
+            // The status is this controller's alone, so that it needs no revision to be right.
+            let patch = json!({"status": status});
+            api.patch_status(&name, PatchKind::Merge, &patch).await?;
+        }
+        failure.map_or(Ok(again), Err)
+    }
+}
+
+impl ReplicaSets {
+    fn pod_changed(&self, shared: &Shared, event: &InformerEvent, queue: &WorkQueue<String>) {
+        let owner = |object: &ObjectRef| owner_key(object, API_VERSION, KIND);
+        match event {
+            InformerEvent::Applied { old, new } => {
+                let key = owner(new);
+                if let (None, Some(key)) = (old, &key) {
+                    self.expectations.created(key);
+                }
+                // A pod that is being deleted is as good as gone for who counts active ones.
+                if let Some(key) = key.as_ref().filter(|_| new.header.is_terminating()) {
+                    self.expectations.deleted(key, &new.header.uid);
+                }
+                let before = old.as_ref().and_then(owner);
+                if key.is_none() {
+                    orphan_appeared(shared, new, queue);
+                }
+                before.into_iter().chain(key).for_each(|key| queue.add(key));
+            }
+            InformerEvent::Deleted(object) => {
+                if let Some(key) = owner(object) {
+                    self.expectations.deleted(&key, &object.header.uid);
+                    queue.add(key);
+                }
+            }
+            InformerEvent::Synced => {}
+        }
+    }
+
+    async fn act(
+        &self,
+        shared: &Shared,
+        key: &str,
+        namespace: &str,
+        set: &ReplicaSet,
+        action: Action,
+    ) -> Result<(), Status> {
+        match action {
+            Action::Nothing => Ok(()),
+            Action::Create(count) => self.create(shared, key, namespace, set, count).await,
+            Action::Delete(victims) => self.delete(shared, key, namespace, set, victims).await,
+        }
+    }
+
+    /// Creates pods in batches that double, so that a template that is refused costs one request.
+    async fn create(
+        &self,
+        shared: &Shared,
+        key: &str,
+        namespace: &str,
+        set: &ReplicaSet,
+        count: usize,
+    ) -> Result<(), Status> {
+        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+        let owner = pods::controller_reference(API_VERSION, KIND, &set.metadata);
+        let pod = pods::from_template(&template, owner, namespace);
+        let api = shared.client.namespaced::<Pod>(namespace);
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let size = batch.min(left);
+            self.expectations.expect_creations(key, size);
+            let created = futures_util::future::join_all((0..size).map(|_| api.create(&pod))).await;
+            let mut failure = None;
+            for result in created {
+                match result {
+                    Ok(pod) => {
+                        let name = pod.metadata.name.unwrap_or_default();
+                        shared.events.event(
+                            &reference(set),
+                            EventType::Normal,
+                            "SuccessfulCreate",
+                            format!("Created pod: {name}"),
+                        );
+                    }
+                    Err(status) => {
+                        self.expectations.created(key);
+                        failure = Some(status);
+                    }
+                }
+            }
+            if let Some(status) = failure {
+                shared.events.event(
+                    &reference(set),
+                    EventType::Warning,
+                    "FailedCreate",
+                    format!("Error creating: {status}"),
+                );
+                return Err(status);
+            }
+            left -= size;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        shared: &Shared,
+        key: &str,
+        namespace: &str,
+        set: &ReplicaSet,
+        victims: Vec<(String, String)>,
+    ) -> Result<(), Status> {
+        let api = shared.client.namespaced::<Pod>(namespace);
+        for (_, uid) in &victims {
+            self.expectations.expect_deletion(key, uid);
+        }
+        let deletions = victims.iter().map(|(name, uid)| {
+            let options = DeleteOptions { uid: Some(uid.clone()), ..DeleteOptions::default() };
+            let api = &api;
+            async move { api.delete(name, &options).await }
+        });
+        let mut failure = None;
+        for ((name, uid), result) in victims.iter().zip(futures_util::future::join_all(deletions).await) {
+            match result {
+                Ok(()) => {
+                    shared.events.event(
+                        &reference(set),
+                        EventType::Normal,
+                        "SuccessfulDelete",
+                        format!("Deleted pod: {name}"),
+                    );
+                }
+                Err(status) => {
+                    self.expectations.deleted(key, uid);
+                    if !status.is_not_found() {
+                        failure = Some(status);
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// An unowned pod may be what a set in its namespace looks for.
+fn orphan_appeared(shared: &Shared, pod: &ObjectRef, queue: &WorkQueue<String>) {
+    if pod.header.controller().is_some() || pod.header.labels.is_empty() {
+        return;
+    }
+    for object in shared.view.of(Kind::ReplicaSet).list(&pod.header.namespace) {
+        if selector_of(&object).is_some_and(|selector| selector.matches(|key| pod.header.label(key))) {
+            queue.add(object.key());
+        }
+    }
+}
+
+fn selector_of(set: &ObjectRef) -> Option<Selector> {
+    let value: serde_json::Value = set.decode().ok()?;
+    Selector::from_json(&value["spec"]["selector"]).ok().filter(|selector| !selector.is_everything())
+}
+
+/// The pods that a set controls. Pods that nobody controls and that fit are adopted; owned ones
+/// that no longer fit are released.
+async fn owned_pods(shared: &Shared, set: &ReplicaSet, namespace: &str) -> Result<Vec<Pod>, Status> {
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let selector = set.spec.as_ref().map(|spec| serde_json::to_value(&spec.selector).unwrap_or_default());
+    let Ok(selector) = Selector::from_json(&selector.unwrap_or_default()) else { return Ok(Vec::new()) };
+    let api = shared.client.namespaced::<Pod>(namespace);
+    let mut pods = Vec::new();
+    for object in shared.view.of(Kind::Pod).list(namespace) {
+        let fits = selector.matches(|key| object.header.label(key));
+        let controller = object.header.controller();
+        match controller {
+            Some(owner) if *owner.uid == *uid && fits => pods.extend(crate::view::decode::<Pod>(&object)),
+            Some(owner) if *owner.uid == *uid && !object.header.is_terminating() => {
+                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [{"$patch": "delete", "uid": uid}]}});
+                api.patch(&object.header.name, PatchKind::Strategic, &patch).await?;
+            }
+            None if fits && !object.header.is_terminating() && set.metadata.deletion_timestamp.is_none() => {
+                let owner = pods::controller_reference(API_VERSION, KIND, &set.metadata);
+                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
+                pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(pods)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, phase: &str, ready: bool) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "spec": {"containers": [], "nodeName": "n"},
+            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" },
+                "lastTransitionTime": "2024-01-01T00:00:00Z"}]}}))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn what_serves_least_goes_first() {
+        let pods = [
+            pod("ready", "Running", true),
+            pod("pending", "Pending", false),
+            pod("unready", "Running", false),
+        ];
+        assert_eq!(plan(5, &pods), Action::Create(2));
+        assert_eq!(plan(3, &pods), Action::Nothing);
+        assert_eq!(plan(2, &pods), Action::Delete(vec![("pending".into(), "pending".into())]));
+        let Action::Delete(two) = plan(1, &pods) else { panic!("two are too many") };
+        assert_eq!(two[1].0, "unready");
+    }
+
+    #[test]
+    fn a_pod_is_available_after_its_time() {
+        let set: ReplicaSet = serde_json::from_value(json!({"metadata": {"generation": 4},
+            "spec": {"minReadySeconds": 10, "selector": {}}}))
+        .expect("a set");
+        let now: Timestamp = "2024-01-01T00:00:04Z".parse().expect("a time");
+        let (early, again) = status(&set, &[pod("a", "Running", true)], None, now);
+        assert_eq!((early.ready_replicas, early.available_replicas), (Some(1), Some(0)));
+        assert_eq!(again, Some(Duration::from_secs(6)));
+        let (late, again) =
+            status(&set, &[pod("a", "Running", true)], None, now + jiff::SignedDuration::from_secs(6));
+        assert_eq!((late.available_replicas, again, late.observed_generation), (Some(1), None, Some(4)));
+    }
+}

@@ -1,0 +1,119 @@
+//! An API in memory that also tells what it serves, with the controllers' view on it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sampan_api::object::ObjectRef;
+use sampan_api::table::Table;
+use sampan_api::{Gvr, Status};
+use sampan_client::events::EventRecorder;
+use sampan_client::testing::MemoryBackend;
+use sampan_client::{
+    Backend, Client, DeleteOptions, ListOptions, ObjectList, PatchKind, SharedBackend, Target, WatchStream,
+};
+use serde_json::Value;
+
+use crate::view::{Feed, View};
+use crate::{ControllersConfig, Shared};
+
+/// What a controller's test needs.
+pub(crate) struct Bench {
+    pub shared: Arc<Shared>,
+    /// Taken by tests that run a fleet.
+    pub feed: Feed,
+}
+
+impl Bench {
+    pub async fn start() -> Bench {
+        let client = Client::new(Arc::new(Discoverable(MemoryBackend::new())));
+        let (events, _) = EventRecorder::new(client.clone(), "controller-manager", "");
+        let (view, feed) = View::start(&client);
+        view.synced().await;
+        let config = ControllersConfig { ca_pem: "the certificate".to_owned() };
+        Bench { shared: Arc::new(Shared { client, view, events, config }), feed }
+    }
+
+    fn backend(&self) -> &SharedBackend {
+        self.shared.client.backend()
+    }
+
+    pub async fn create(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, object: Value) -> Value {
+        let gvr = Gvr::new(group, version, resource);
+        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name: "", subresource: None };
+        let created = self.backend().create(target, object.to_string().into()).await.expect("created");
+        created.decode().expect("JSON")
+    }
+
+    pub async fn find(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) -> Option<Value> {
+        let gvr = Gvr::new(group, version, resource);
+        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        self.backend().get(target).await.ok().map(|object| object.decode().expect("JSON"))
+    }
+
+    pub async fn get(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) -> Value {
+        self.find(group, version, resource, namespace, name).await.expect("exists")
+    }
+
+    pub async fn update(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str, object: Value) {
+        let gvr = Gvr::new(group, version, resource);
+        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        self.backend().update(target, object.to_string().into()).await.expect("updated");
+    }
+
+    pub async fn delete(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) {
+        let gvr = Gvr::new(group, version, resource);
+        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        self.backend().delete(target, &DeleteOptions::default()).await.expect("deleted");
+    }
+}
+
+/// Discovery over an API in memory.
+struct Discoverable(SharedBackend);
+
+#[async_trait]
+impl Backend for Discoverable {
+    async fn get(&self, target: Target<'_>) -> Result<ObjectRef, Status> {
+        self.0.get(target).await
+    }
+
+    async fn list(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions) -> Result<ObjectList, Status> {
+        self.0.list(gvr, namespace, options).await
+    }
+
+    async fn watch(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions) -> Result<WatchStream, Status> {
+        self.0.watch(gvr, namespace, options).await
+    }
+
+    async fn create(&self, target: Target<'_>, body: bytes::Bytes) -> Result<ObjectRef, Status> {
+        self.0.create(target, body).await
+    }
+
+    async fn update(&self, target: Target<'_>, body: bytes::Bytes) -> Result<ObjectRef, Status> {
+        self.0.update(target, body).await
+    }
+
+    async fn patch(&self, target: Target<'_>, kind: PatchKind, body: bytes::Bytes) -> Result<ObjectRef, Status> {
+        self.0.patch(target, kind, body).await
+    }
+
+    async fn delete(&self, target: Target<'_>, options: &DeleteOptions) -> Result<(), Status> {
+        self.0.delete(target, options).await
+    }
+
+    async fn delete_collection(&self, gvr: &Gvr, namespace: Option<&str>, selection: &ListOptions, options: &DeleteOptions) -> Result<(), Status> {
+        self.0.delete_collection(gvr, namespace, selection, options).await
+    }
+
+    async fn raw(&self, path: &str) -> Result<bytes::Bytes, Status> {
+        let table = Table::builtin();
+        let document = match path {
+            "/api/v1" => sampan_api::discovery::resource_list(&table, "", "v1"),
+            "/apis" => Some(sampan_api::discovery::group_list(&table)),
+            other => other
+                .strip_prefix("/apis/")
+                .and_then(|path| path.split_once('/'))
+                .and_then(|(group, version)| sampan_api::discovery::resource_list(&table, group, version)),
+        };
+        document.map(bytes::Bytes::from).ok_or_else(Status::no_such_route)
+    }
+}

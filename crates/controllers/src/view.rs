@@ -1,0 +1,129 @@
+//! The controllers' view of the cluster: one informer per resource, shared by all of them.
+
+use futures_util::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use sampan_api::Gvr;
+use sampan_api::object::ObjectRef;
+use sampan_client::typed::Resource;
+use sampan_client::{Client, Informer, InformerEvent, ListOptions};
+use tokio::sync::mpsc;
+
+/// The resources that controllers look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    ConfigMap,
+    Deployment,
+    EndpointSlice,
+    Endpoints,
+    Job,
+    Lease,
+    Namespace,
+    Node,
+    Pod,
+    ReplicaSet,
+    Service,
+    ServiceAccount,
+}
+
+/// In the order of [`Kind`]'s discriminants.
+const KINDS: [(Kind, Gvr); 12] = [
+    (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
+    (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
+    (Kind::EndpointSlice, Gvr::new("discovery.k8s.io", "v1", "endpointslices")),
+    (Kind::Endpoints, Gvr::new("", "v1", "endpoints")),
+    (Kind::Job, Gvr::new("batch", "v1", "jobs")),
+    (Kind::Lease, Gvr::new("coordination.k8s.io", "v1", "leases")),
+    (Kind::Namespace, Gvr::new("", "v1", "namespaces")),
+    (Kind::Node, Gvr::new("", "v1", "nodes")),
+    (Kind::Pod, Gvr::new("", "v1", "pods")),
+    (Kind::ReplicaSet, Gvr::new("apps", "v1", "replicasets")),
+    (Kind::Service, Gvr::new("", "v1", "services")),
+    (Kind::ServiceAccount, Gvr::new("", "v1", "serviceaccounts")),
+];
+
+/// A change of one object, or the end of a resource's first list.
+pub(crate) type Feed = mpsc::UnboundedReceiver<(Kind, InformerEvent)>;
+
+/// Local, always current views.
+pub(crate) struct View {
+    informers: Vec<Informer>,
+}
+
+impl View {
+    /// Follows every resource. Changes arrive in the feed, each after the view shows it.
+    pub fn start(client: &Client) -> (View, Feed) {
+        let (sender, feed) = mpsc::unbounded_channel();
+        let informers = KINDS
+            .into_iter()
+            .map(|(kind, gvr)| {
+                let (events, mut receiver) = mpsc::unbounded_channel();
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    while let Some(event) = receiver.recv().await {
+                        if sender.send((kind, event)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                let selection = match kind {
+                    // The only config maps that a controller owns.
+                    Kind::ConfigMap => ListOptions {
+                        field_selector: Some("metadata.name=kube-root-ca.crt".into()),
+                        ..ListOptions::default()
+                    },
+                    Kind::Lease => {
+                        return Informer::start(
+                            client.clone(),
+                            gvr,
+                            Some("kube-node-lease".into()),
+                            ListOptions::default(),
+                            events,
+                        );
+                    }
+                    _ => ListOptions::default(),
+                };
+                Informer::start(client.clone(), gvr, None, selection, events)
+            })
+            .collect();
+        (View { informers }, feed)
+    }
+
+    /// Waits for the first list of every resource.
+    pub async fn synced(&self) {
+        join_all(self.informers.iter().map(Informer::synced)).await;
+    }
+
+    pub fn of(&self, kind: Kind) -> &Informer {
+        &self.informers[kind as usize]
+    }
+
+    /// One object, decoded.
+    pub fn get<T: Resource>(&self, kind: Kind, key: &str) -> Option<T> {
+        decode(&self.of(kind).get(key)?)
+    }
+
+    /// The objects of a namespace that pass `wanted`, decoded. Only those are decoded.
+    pub fn list<T: Resource>(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        wanted: impl Fn(&ObjectRef) -> bool,
+    ) -> Vec<T>
+    where
+        T: k8s_openapi::Resource<Scope = NamespaceResourceScope>,
+    {
+        self.of(kind).list(namespace).iter().filter(|object| wanted(object)).filter_map(decode).collect()
+    }
+}
+
+/// An object that cannot be decoded is left out: it came through the API's own schema, so this is
+/// a fault of ours, and is logged.
+pub(crate) fn decode<T: Resource>(object: &ObjectRef) -> Option<T> {
+    match object.decode() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(object = object.key(), %error, "an object does not fit its type");
+            None
+        }
+    }
+}
