@@ -9,8 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use oci_spec::runtime::LinuxResources;
 
 use crate::protocol::Stats;
@@ -163,14 +162,22 @@ impl Cgroup {
     }
 }
 
-/// Signals one process; one that is gone already is no error.
+/// Signals one process, real-time signals included; one that is gone already is no error.
 pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
-    let signal = Signal::try_from(signal).map_err(io::Error::from);
-    match signal.and_then(|signal| Ok(kill(Pid::from_raw(pid), signal)?)) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        other => other,
+    // Zero and negative numbers address groups, or everybody.
+    if pid <= 0 || !(1..=LAST_SIGNAL).contains(&signal) {
+        let message = format!("no signal {signal} for process {pid}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    // SAFETY: reads and writes no memory of ours.
+    match Errno::result(unsafe { libc::kill(pid, signal) }) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
+
+/// `SIGRTMAX` of the kernel.
+const LAST_SIGNAL: i32 = 64;
 
 /// Kills one process and waits until it ended, at most `timeout_ms`.
 pub fn kill_process(pid: i32, timeout_ms: u16) -> io::Result<()> {

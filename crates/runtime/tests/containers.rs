@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 use pod::{Pod, input, output, text};
 use sampan_runtime::protocol::{ContainerState, FailureKind, LogLimits};
-use sampan_runtime::sandbox::{RuntimeKind, SOCKET};
+use sampan_runtime::sandbox::{NamespaceMode, RuntimeKind, SOCKET};
 use sampan_runtime::{Event, ExecConfig, PidMode, RequestError, SandboxConfig, Streams, Supervisor, cleanup};
 
 const SIGKILL: i32 = 9;
@@ -57,6 +57,9 @@ async fn signals_kill_and_wrong_requests_are_refused() {
     for id in ["", "..", "a/b", &"x".repeat(200)] {
         let config = pod.config(id, "true");
         assert_eq!(refusal(supervisor.create(config).await), FailureKind::Invalid, "{id}");
+    }
+    for nonsense in [0, -1, 65] {
+        assert_eq!(refusal(supervisor.signal("a", nonsense, false).await), FailureKind::Runtime);
     }
     supervisor.signal("a", SIGTERM, false).await.expect("is sent");
     assert_eq!(pod.exit("a").await.exit_code, 7);
@@ -389,6 +392,27 @@ async fn containers_of_a_pod_share_what_is_configured() {
     assert_ne!(said.last().map(String::as_str), ours.to_str());
     // What it left behind is gone with it, though its PID namespace is not.
     assert!(!pod.processes("b"));
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_may_use_the_host_s_namespaces() {
+    let host = NamespaceMode::Host;
+    let config = SandboxConfig { ipc: host, uts: host, pid: PidMode::Host, ..SandboxConfig::default() };
+    let mut pod = Pod::launch("host", config).await;
+    pod.run("a", "for n in ipc uts pid; do readlink /proc/self/ns/$n; done; sleep 1000 & exit 0").await;
+    assert_eq!(pod.exit("a").await.exit_code, 0);
+    let ours = ["ipc", "uts", "pid"].map(|name| {
+        let link = std::fs::read_link(format!("/proc/self/ns/{name}")).expect("is there");
+        ('F', link.to_str().expect("text").to_owned())
+    });
+    assert_eq!(pod.log("a", "stdout"), ours);
+    assert!(!pod.processes("a"));
+    // The first process of a PID namespace would ignore it.
+    pod.run("b", "sleep 1000").await;
+    pod.supervisor.signal("b", 37, true).await.expect("a real-time signal is sent");
+    let exit = pod.exit("b").await;
+    assert_eq!((exit.exit_code, exit.signal), (165, Some(37)));
     pod.end().await;
 }
 

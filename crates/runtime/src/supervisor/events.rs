@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::container::{Container, Phase};
 use super::job::{Job, Made, Purpose};
@@ -29,19 +28,15 @@ pub struct ChildExit {
 }
 
 impl ChildExit {
-    fn new(status: WaitStatus) -> Option<ChildExit> {
+    /// From what `waitpid` says, real-time signals included: nix's reading of it fails for those, when
+    /// the child is reaped already.
+    fn new(pid: i32, status: i32) -> ChildExit {
         let finished_at = Timestamp::now();
-        match status {
-            WaitStatus::Exited(pid, exit_code) => {
-                Some(ChildExit { pid: pid.as_raw(), exit_code, signal: None, finished_at })
-            }
-            WaitStatus::Signaled(pid, signal, _core) => {
-                let signal = signal as i32;
-                let exit_code = 128 + signal;
-                Some(ChildExit { pid: pid.as_raw(), exit_code, signal: Some(signal), finished_at })
-            }
-            _ => None,
+        if libc::WIFSIGNALED(status) {
+            let signal = libc::WTERMSIG(status);
+            return ChildExit { pid, exit_code: 128 + signal, signal: Some(signal), finished_at };
         }
+        ChildExit { pid, exit_code: libc::WEXITSTATUS(status), signal: None, finished_at }
     }
 
     fn status(self, oom_killed: bool) -> ExitStatus {
@@ -56,13 +51,11 @@ impl Supervisor {
         // Signals of one kind merge: what was queued says nothing about how many ended.
         while let Ok(Some(_)) = self.signals.read_signal() {}
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(status) => {
-                    if let Some(exit) = ChildExit::new(status) {
-                        self.child_exited(exit);
-                    }
-                }
+            let mut status = 0;
+            // SAFETY: the kernel writes to a live integer. Children that merely stop are not asked for.
+            match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+                Ok(0) | Err(Errno::ECHILD) => return,
+                Ok(pid) => self.child_exited(ChildExit::new(pid, status)),
                 Err(Errno::EINTR) => {}
                 Err(error) => return complain("waiting for children", &error),
             }
