@@ -11,9 +11,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
-use crate::framework::{Cycle, Reason, Refusers, Scorer, Tally};
+use crate::framework::{Cycle, Reason, Refusers, Scorer, Tally, filter_node};
 use crate::plugins::default_preemption::{NoPreemption, Preemption, preempt};
 use crate::plugins::node_affinity;
+use crate::plugins::pod_topology_spread::Hard;
 use crate::pod::PodInfo;
 
 /// Clusters up to this size are searched whole.
@@ -44,16 +45,31 @@ pub struct Algorithm {
     /// Where the next search begins.
     next: usize,
     classes: HashMap<u64, Class>,
+    /// Counts for hard spreading, by class.
+    spreads: HashMap<u64, Spread>,
     random: Random,
 }
 
 /// What pods of one class found out.
 enum Class {
-    Candidates { epoch: u64, heap: BinaryHeap<Candidate>, scorer: Scorer, left: usize },
+    Candidates { epoch: u64, candidates: Candidates, left: usize },
     Refused { epoch: u64, freed: u64, refusal: Refusal },
 }
 
-/// Ordered by score, then by chance.
+/// Counts that were right after so many moves of pods.
+struct Spread {
+    epoch: u64,
+    moves: u64,
+    counts: Arc<Hard>,
+}
+
+/// Nodes to choose from, by the places that they share a part of their score with.
+struct Candidates {
+    scorer: Scorer,
+    places: Vec<BinaryHeap<Candidate>>,
+}
+
+/// Ordered by the node's own part of its score, then by chance.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     score: i64,
@@ -97,24 +113,24 @@ impl Algorithm {
             });
         }
         let shares = shares(cluster, pod);
-        if shares && let Some(decision) = self.from_class(cluster, pod) {
+        if shares && let Some(decision) = self.by_class(cluster, pod) {
             return decision;
         }
         self.search(cluster, pod, shares)
     }
 
-    fn from_class(&mut self, cluster: &Cluster, pod: &PodInfo) -> Option<Decision> {
+    fn by_class(&mut self, cluster: &Cluster, pod: &PodInfo) -> Option<Decision> {
         match self.classes.get_mut(&pod.class)? {
             Class::Refused { epoch, freed, refusal } => {
                 let same = (*epoch, *freed) == (cluster.epoch(), cluster.freed());
                 same.then(|| Decision::Refuse(refusal.clone()))
             }
-            Class::Candidates { epoch, heap, scorer, left } => {
+            Class::Candidates { epoch, candidates, left } => {
                 if *epoch != cluster.epoch() || *left == 0 {
                     return None;
                 }
                 *left -= 1;
-                let node = take_best(cluster, pod, heap, scorer, &mut self.random)?;
+                let node = candidates.take_best(cluster, pod, &mut self.random)?;
                 Some(Decision::Assign { node })
             }
         }
@@ -122,7 +138,7 @@ impl Algorithm {
 
     /// Looks for nodes that take the pod, and compares them.
     fn search(&mut self, cluster: &Cluster, pod: &PodInfo, shares: bool) -> Decision {
-        let cycle = Cycle::new(cluster, pod);
+        let cycle = Cycle::with_spread(cluster, pod, self.spread(cluster, pod));
         let nodes = cluster.nodes();
         if let Some(at) = pod.nominated.as_deref().and_then(|name| cluster.node_index(name))
             && cycle.filter(&nodes[at]).is_ok()
@@ -167,26 +183,37 @@ impl Algorithm {
         self.compare(cluster, pod, &feasible, shares)
     }
 
+    /// The counts for the pod's hard spreading. Those of an earlier pod of its class are brought
+    /// up to date where that takes few steps.
+    fn spread(&mut self, cluster: &Cluster, pod: &PodInfo) -> Arc<Hard> {
+        if !pod.spread.iter().any(|constraint| constraint.hard) {
+            return Arc::default();
+        }
+        let (epoch, moves) = (cluster.epoch(), cluster.moves());
+        if let Some(spread) = self.spreads.get_mut(&pod.class).filter(|spread| spread.epoch == epoch)
+            && let Some(missed) = cluster.moves_since(spread.moves)
+        {
+            Arc::make_mut(&mut spread.counts).follow(cluster, pod, missed);
+            spread.moves = moves;
+            return spread.counts.clone();
+        }
+        if self.spreads.len() >= CLASSES {
+            self.spreads.clear();
+        }
+        let counts = Arc::new(Hard::new(cluster, pod));
+        self.spreads.insert(pod.class, Spread { epoch, moves, counts: counts.clone() });
+        counts
+    }
+
     fn compare(&mut self, cluster: &Cluster, pod: &PodInfo, feasible: &[usize], shares: bool) -> Decision {
-        let mut scorer = Scorer::new(cluster, pod, feasible);
-        let mut heap: BinaryHeap<Candidate> = feasible
-            .iter()
-            .map(|at| {
-                let node = &cluster.nodes()[*at];
-                let score = scorer.score(cluster, pod, node);
-                Candidate { score, chance: self.random.next(), node: node.spec.name.clone() }
-            })
-            .collect();
+        let mut candidates = Candidates::new(cluster, pod, feasible, &mut self.random);
+        let node = candidates
+            .take_best(cluster, pod, &mut self.random)
+            .expect("there are feasible nodes, and nothing has changed since");
         // In a small cluster each pod deserves a comparison of its own.
         let left = if cluster.nodes().len() < FEW_NODES { 0 } else { feasible.len() / 2 };
-        let best = if shares && left > 0 {
-            take_best(cluster, pod, &mut heap, &mut scorer, &mut self.random)
-        } else {
-            heap.pop().map(|best| best.node)
-        };
-        let node = best.expect("there are feasible nodes, and nothing has changed since");
         if shares && left > 0 {
-            self.remember(pod.class, Class::Candidates { epoch: cluster.epoch(), heap, scorer, left });
+            self.remember(pod.class, Class::Candidates { epoch: cluster.epoch(), candidates, left });
         }
         Decision::Assign { node }
     }
@@ -230,37 +257,61 @@ fn shares(cluster: &Cluster, pod: &PodInfo) -> bool {
         && !pod.spread.iter().any(|constraint| constraint.hard)
 }
 
-/// Takes the best candidate. Since it was compared, pods may have come to its node: it is asked
-/// and compared again, and put back when another is now better.
-fn take_best(
-    cluster: &Cluster,
-    pod: &PodInfo,
-    heap: &mut BinaryHeap<Candidate>,
-    scorer: &mut Scorer,
-    random: &mut Random,
-) -> Option<Arc<str>> {
-    let cycle = Cycle::new(cluster, pod);
-    // Each candidate is compared again at most once for one pod.
-    for _ in 0..heap.len() {
-        let candidate = heap.pop()?;
-        let Some(node) = cluster.node(&candidate.node) else { continue };
-        if cycle.filter_once(node).is_err() {
-            continue;
+impl Candidates {
+    fn new(cluster: &Cluster, pod: &PodInfo, feasible: &[usize], random: &mut Random) -> Self {
+        let scorer = Scorer::new(cluster, pod, feasible);
+        let mut places: HashMap<Vec<Option<&str>>, BinaryHeap<Candidate>> = HashMap::new();
+        for at in feasible {
+            let node = &cluster.nodes()[*at];
+            let score = scorer.score_of_node(cluster, pod, node);
+            let candidate = Candidate { score, chance: random.next(), node: node.spec.name.clone() };
+            places.entry(scorer.places(node)).or_default().push(candidate);
         }
-        let score = scorer.score(cluster, pod, node);
-        let beaten = heap.peek().is_some_and(|next| next.score > score);
-        let back = Candidate { score, chance: random.next(), node: candidate.node.clone() };
-        if beaten {
-            heap.push(back);
-            continue;
-        }
-        scorer.placed(pod, node);
-        heap.push(back);
-        return Some(candidate.node);
+        Candidates { places: places.into_values().collect(), scorer }
     }
-    heap.pop()
-        .map(|candidate| candidate.node)
-        .filter(|name| cluster.node(name).is_some_and(|node| cycle.filter_once(node).is_ok()))
+
+    /// The best that a place has, with its whole score.
+    fn best_of(&self, cluster: &Cluster, place: &BinaryHeap<Candidate>) -> Option<(i64, u32)> {
+        let best = place.peek()?;
+        let shared = cluster.node(&best.node).map_or(0, |node| self.scorer.score_of_places(node));
+        Some((best.score + shared, best.chance))
+    }
+
+    /// Takes the best candidate. Since it was compared, pods may have come to its node: it is
+    /// asked and compared again, and put back when another is now better.
+    fn take_best(&mut self, cluster: &Cluster, pod: &PodInfo, random: &mut Random) -> Option<Arc<str>> {
+        let count: usize = self.places.iter().map(BinaryHeap::len).sum();
+        // Each candidate is compared again at most once; the last one is taken as it is.
+        for again in (0..count).rev() {
+            let best = (0..self.places.len())
+                .filter_map(|at| Some((self.best_of(cluster, &self.places[at])?, at)))
+                .max()?;
+            let candidate = self.places[best.1].pop()?;
+            let Some(node) = cluster.node(&candidate.node) else { continue };
+            // Pods that share have no terms about others, and no hard constraints; for those that
+            // do not, the candidates are fresh.
+            if filter_node(pod, node).is_err() {
+                continue;
+            }
+            let score = self.scorer.score_of_node(cluster, pod, node);
+            let worse = score < candidate.score;
+            let name = candidate.node;
+            self.places[best.1].push(Candidate { score, chance: random.next(), node: name.clone() });
+            let whole = score + self.scorer.score_of_places(node);
+            let beaten = || {
+                self.places
+                    .iter()
+                    .filter_map(|place| self.best_of(cluster, place))
+                    .any(|(score, _)| score > whole)
+            };
+            if worse && again > 0 && beaten() {
+                continue;
+            }
+            self.scorer.placed(pod, node);
+            return Some(name);
+        }
+        None
+    }
 }
 
 #[cfg(test)]

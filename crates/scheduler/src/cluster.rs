@@ -3,7 +3,7 @@
 //! Pods that the scheduler has just placed are here too (assumed), so that the next decision
 //! counts with them while their binding is under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sampan_api::selector::Selector;
@@ -21,18 +21,44 @@ pub struct Cluster {
     placed: HashMap<Box<str>, Placed>,
     /// Pods on nodes that are not known (yet).
     homeless: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
-    /// The uids of pods on nodes, by namespace.
-    by_namespace: HashMap<Box<str>, HashMap<Box<str>, Arc<str>>>,
+    /// Pods on nodes, counted by namespace and labels: most pods have many like them, so that a
+    /// selector is asked once for all of those.
+    groups: HashMap<Box<str>, HashMap<Labels, Group>>,
     /// The uids of pods on nodes that have terms about other pods.
     with_terms: HashMap<Box<str>, Arc<str>>,
     nominated: HashMap<Box<str>, Vec<Arc<PodInfo>>>,
     namespaces: HashMap<Box<str>, Labels>,
-    workloads: HashMap<WorkloadKey, Workload>,
+    workloads: HashMap<Box<str>, HashMap<(WorkloadKind, Box<str>), Selector>>,
     budgets: HashMap<String, Budget>,
     /// On how many nodes an image is.
     image_nodes: HashMap<Box<str>, usize>,
     epoch: u64,
     freed: u64,
+    /// The latest changes of pods on nodes, and how many there were before them.
+    journal: VecDeque<Move>,
+    forgotten: u64,
+}
+
+/// How many of the latest moves are kept.
+const JOURNAL: usize = 1024;
+
+/// A pod that came to a node (`by` 1) or left it (-1).
+#[derive(Clone)]
+pub struct Move {
+    pub pod: Arc<PodInfo>,
+    pub node: Arc<str>,
+    pub by: i64,
+}
+
+/// Pods of one namespace with the same labels, by node.
+pub type Group = HashMap<Arc<str>, Present>;
+
+/// How many pods are on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    pub all: i64,
+    /// Those of them that are not being deleted.
+    pub staying: i64,
 }
 
 struct Placed {
@@ -63,10 +89,6 @@ impl WorkloadKind {
 
 /// Kind, namespace and name.
 pub type WorkloadKey = (WorkloadKind, Box<str>, Box<str>);
-
-struct Workload {
-    selector: Selector,
-}
 
 /// A pod disruption budget.
 #[derive(Clone, Debug)]
@@ -214,7 +236,7 @@ impl Cluster {
             Some(&at) => self.nodes[at].add(pod.clone()),
             None => self.homeless.entry(node.clone()).or_default().push(pod.clone()),
         }
-        self.by_namespace.entry(pod.namespace.clone()).or_default().insert(uid.clone(), node.clone());
+        self.count_group(&pod, &node, 1);
         if pod.has_pod_terms() {
             self.with_terms.insert(uid.clone(), node.clone());
             self.epoch += 1;
@@ -245,14 +267,48 @@ impl Cluster {
                 }
             }
         }
-        if let Some(pods) = self.by_namespace.get_mut(&pod.namespace) {
-            pods.remove(uid);
-            if pods.is_empty() {
-                self.by_namespace.remove(&pod.namespace);
-            }
-        }
+        self.count_group(&pod, &node, -1);
         self.with_terms.remove(uid);
         Some(pod)
+    }
+
+    fn count_group(&mut self, pod: &Arc<PodInfo>, node: &Arc<str>, by: i64) {
+        let groups = match self.groups.get_mut(&pod.namespace) {
+            Some(groups) => groups,
+            None => self.groups.entry(pod.namespace.clone()).or_default(),
+        };
+        let group = match groups.get_mut(&pod.labels) {
+            Some(group) => group,
+            None => groups.entry(pod.labels.clone()).or_default(),
+        };
+        let present = group.entry(node.clone()).or_default();
+        present.all += by;
+        present.staying += if pod.terminating { 0 } else { by };
+        if present.all == 0 {
+            group.remove(node);
+            if group.is_empty() {
+                groups.remove(&pod.labels);
+            }
+            if groups.is_empty() {
+                self.groups.remove(&pod.namespace);
+            }
+        }
+        if self.journal.len() == JOURNAL {
+            self.journal.pop_front();
+            self.forgotten += 1;
+        }
+        self.journal.push_back(Move { pod: pod.clone(), node: node.clone(), by });
+    }
+
+    /// How many pods have come and gone so far.
+    pub fn moves(&self) -> u64 {
+        self.forgotten + self.journal.len() as u64
+    }
+
+    /// The moves after the first `known`; `None` when not all of them are remembered.
+    pub fn moves_since(&self, known: u64) -> Option<impl Iterator<Item = &Move>> {
+        let from = known.checked_sub(self.forgotten)? as usize;
+        (from <= self.journal.len()).then(|| self.journal.range(from..))
     }
 
     pub fn is_assumed(&self, uid: &str) -> bool {
@@ -264,21 +320,21 @@ impl Cluster {
         self.placed.get(uid).map(|placed| &placed.pod)
     }
 
-    fn on_nodes<'a>(
-        &'a self,
-        uids: impl Iterator<Item = (&'a Box<str>, &'a Arc<str>)> + 'a,
-    ) -> impl Iterator<Item = (&'a Arc<PodInfo>, &'a NodeInfo)> + 'a {
-        uids.filter_map(|(uid, node)| Some((&self.placed.get(uid)?.pod, self.node(node)?)))
+    /// The pods of a namespace that are on nodes, by labels.
+    pub fn groups_of(&self, namespace: &str) -> impl Iterator<Item = (&Labels, &Group)> {
+        self.groups.get(namespace).into_iter().flatten()
     }
 
-    /// Pods of a namespace, with their nodes.
-    pub fn pods_of(&self, namespace: &str) -> impl Iterator<Item = (&Arc<PodInfo>, &NodeInfo)> {
-        self.on_nodes(self.by_namespace.get(namespace).into_iter().flatten())
+    /// All pods that are on nodes, by namespace and labels.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, &Labels, &Group)> {
+        let namespaces = self.groups.iter();
+        namespaces.flat_map(|(name, groups)| groups.iter().map(|(labels, group)| (&**name, labels, group)))
     }
 
     /// Pods that have terms about other pods, with their nodes.
     pub fn pods_with_terms(&self) -> impl Iterator<Item = (&Arc<PodInfo>, &NodeInfo)> {
-        self.on_nodes(self.with_terms.iter())
+        let pods = self.with_terms.iter();
+        pods.filter_map(|(uid, node)| Some((&self.placed.get(uid)?.pod, self.node(node)?)))
     }
 
     pub fn has_pods_with_terms(&self) -> bool {
@@ -340,26 +396,30 @@ impl Cluster {
         self.namespaces.get(name).unwrap_or(&NO_LABELS)
     }
 
-    pub fn set_workload(&mut self, key: WorkloadKey, selector: Selector) {
-        let same = self.workloads.get(&key).is_some_and(|workload| workload.selector == selector);
-        if !same {
-            self.workloads.insert(key, Workload { selector });
+    pub fn set_workload(&mut self, (kind, namespace, name): WorkloadKey, selector: Selector) {
+        let workloads = self.workloads.entry(namespace).or_default();
+        if workloads.get(&(kind, name.clone())) != Some(&selector) {
+            workloads.insert((kind, name), selector);
             self.epoch += 1;
         }
     }
 
-    pub fn remove_workload(&mut self, key: &WorkloadKey) {
-        if self.workloads.remove(key).is_some() {
+    pub fn remove_workload(&mut self, (kind, namespace, name): &WorkloadKey) {
+        let Some(workloads) = self.workloads.get_mut(namespace) else { return };
+        if workloads.remove(&(*kind, name.clone())).is_some() {
             self.epoch += 1;
+        }
+        if workloads.is_empty() {
+            self.workloads.remove(namespace);
         }
     }
 
     /// The selectors of the services and of the controller that a pod belongs to.
     pub fn selectors_of(&self, pod: &PodInfo) -> Vec<Selector> {
         let mut selectors = Vec::new();
-        for ((kind, namespace, name), workload) in &self.workloads {
+        for ((kind, name), selector) in self.workloads.get(&pod.namespace).into_iter().flatten() {
             let belongs = match kind {
-                WorkloadKind::Service => pod.labels.match_selector(&workload.selector),
+                WorkloadKind::Service => pod.labels.match_selector(selector),
                 WorkloadKind::ReplicationController
                 | WorkloadKind::ReplicaSet
                 | WorkloadKind::StatefulSet => {
@@ -367,8 +427,8 @@ impl Cluster {
                     owner.is_some_and(|(owner, owner_name)| **owner == *kind.as_str() && owner_name == name)
                 }
             };
-            if belongs && *namespace == pod.namespace && !workload.selector.is_everything() {
-                selectors.push(workload.selector.clone());
+            if belongs && !selector.is_everything() {
+                selectors.push(selector.clone());
             }
         }
         selectors

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
 use crate::plugins::inter_pod_affinity::{Preferred, Required};
 use crate::plugins::pod_topology_spread::{Hard, Soft};
 use crate::plugins::{
-    image_locality, node_affinity, node_name, node_ports, node_resources_balanced_allocation,
+    SCALE, image_locality, node_affinity, node_name, node_ports, node_resources_balanced_allocation,
     node_resources_fit, node_unschedulable, normalize, taint_toleration,
 };
 use crate::pod::PodInfo;
@@ -162,31 +163,40 @@ impl Tally {
     }
 }
 
+/// The filters that look at nothing but the node.
+pub fn filter_node(pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+    node_unschedulable::filter(pod, node)?;
+    node_name::filter(pod, node)?;
+    taint_toleration::filter(pod, node)?;
+    node_affinity::filter(pod, node)?;
+    node_ports::filter(pod, node)?;
+    node_resources_fit::filter(pod, node)
+}
+
 /// What the filters need to know of the whole cluster, for one pod.
 #[derive(Clone)]
 pub struct Cycle<'a> {
     pub cluster: &'a Cluster,
     pub pod: &'a PodInfo,
-    spread: Hard,
+    spread: Arc<Hard>,
     affinity: Required,
 }
 
 impl<'a> Cycle<'a> {
     pub fn new(cluster: &'a Cluster, pod: &'a PodInfo) -> Self {
-        Cycle { cluster, pod, spread: Hard::new(cluster, pod), affinity: Required::new(cluster, pod) }
+        Cycle::with_spread(cluster, pod, Arc::new(Hard::new(cluster, pod)))
+    }
+
+    /// With the counts of an earlier pod of the class, brought up to date.
+    pub fn with_spread(cluster: &'a Cluster, pod: &'a PodInfo, spread: Arc<Hard>) -> Self {
+        Cycle { cluster, pod, spread, affinity: Required::new(cluster, pod) }
     }
 
     /// Whether the pod may go on the node as it stands.
     pub fn filter_once(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        let pod = self.pod;
-        node_unschedulable::filter(pod, node)?;
-        node_name::filter(pod, node)?;
-        taint_toleration::filter(pod, node)?;
-        node_affinity::filter(pod, node)?;
-        node_ports::filter(pod, node)?;
-        node_resources_fit::filter(pod, node)?;
+        filter_node(self.pod, node)?;
         self.spread.filter(node)?;
-        self.affinity.filter(pod, node)
+        self.affinity.filter(self.pod, node)
     }
 
     /// Whether the pod may go on the node, both as it stands and once the pods have come for which
@@ -211,7 +221,9 @@ impl<'a> Cycle<'a> {
 
     /// Counts a pod that comes to a node, or goes (`by` -1).
     pub fn update(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
-        self.spread.update(self.pod, other, node, by);
+        if !self.spread.is_empty() {
+            Arc::make_mut(&mut self.spread).update(self.pod, other, node, by);
+        }
         self.affinity.update(self.cluster, self.pod, other, node, by);
     }
 }
@@ -239,19 +251,34 @@ impl Scorer {
         }
     }
 
-    /// More is better. The weights are upstream's.
+    /// More is better. The weights are upstream's, times [`SCALE`].
     pub fn score(&self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        3 * normalize(taint_toleration::score(pod, node), self.most_disliked, true)
+        self.score_of_node(cluster, pod, node) + self.score_of_places(node)
+    }
+
+    /// The part of a score that only what happens on the node changes.
+    pub fn score_of_node(&self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let whole = 3 * normalize(taint_toleration::score(pod, node), self.most_disliked, true)
             + 2 * normalize(node_affinity::score(pod, node), self.most_preferred, false)
             + node_resources_fit::score(pod, node)
             + node_resources_balanced_allocation::score(pod, node)
-            + 2 * self.spread.score(node)
             + 2 * self.affinity.score(node)
-            + image_locality::score(cluster, pod, node)
+            + image_locality::score(cluster, pod, node);
+        whole * SCALE + 2 * self.spread.score_of_node(node)
+    }
+
+    /// The part of a score that nodes in the same [`Scorer::places`] share.
+    pub fn score_of_places(&self, node: &NodeInfo) -> i64 {
+        2 * self.spread.score_of_places(node)
+    }
+
+    /// The places, such as a zone, that a node shares with others.
+    pub fn places<'a>(&self, node: &'a NodeInfo) -> Vec<Option<&'a str>> {
+        self.spread.places(node)
     }
 
     /// Counts a pod of the class that went to a node.
     pub fn placed(&mut self, pod: &PodInfo, node: &NodeInfo) {
-        self.spread.count(pod, pod, node);
+        self.spread.placed(pod, node);
     }
 }

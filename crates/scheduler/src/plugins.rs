@@ -15,6 +15,8 @@ pub mod taint_toleration;
 
 /// The best score of a node.
 pub const MAX_SCORE: i64 = 100;
+/// What a score is counted in parts of, where parts of one matter.
+pub const SCALE: i64 = 1024;
 
 /// Brings scores to 0..=100 by the largest of them.
 pub(crate) fn normalize(score: i64, largest: i64, reverse: bool) -> i64 {

@@ -261,3 +261,38 @@ fn check_wishes(cluster: &Cluster) {
         assert!(zoned.into_iter().all(|(key, value)| node.label(key) == Some(value)));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn kept_counts_keep_the_skew(
+        nodes in 2..12usize,
+        steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..80),
+    ) {
+        let zone = |at: usize| json!({ "metadata": { "labels": { "zone": (at % 3).to_string() } } });
+        let mut cluster = cluster((0..nodes).map(|at| node(&format!("n{at}"), zone(at))).collect(), vec![]);
+        let mut algorithm = Algorithm::default();
+        let mut placed: Vec<Arc<PodInfo>> = Vec::new();
+        for (at, (remove, index)) in steps.into_iter().enumerate() {
+            if remove && !placed.is_empty() {
+                let gone = placed.swap_remove(index.index(placed.len()));
+                cluster.remove_pod(&gone.uid);
+                continue;
+            }
+            let constraint = json!({ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": { "matchLabels": { "app": "x" } } });
+            let pod = pod(&format!("p{at}"), json!({ "metadata": { "labels": { "app": "x" } },
+                "spec": { "topologySpreadConstraints": [constraint] } }));
+            let fresh = Cycle::new(&cluster, &pod);
+            match algorithm.schedule(&cluster, &pod) {
+                Decision::Assign { node } => {
+                    let node = cluster.node(&node).expect("is there").clone();
+                    prop_assert!(fresh.filter(&node).is_ok(), "{} breaks the skew", node.name());
+                    cluster.assume(pod.clone(), node.name());
+                    placed.push(pod);
+                }
+                Decision::Refuse(_) => prop_assert!(!cluster.nodes().iter().any(|node| fresh.filter(node).is_ok())),
+            }
+        }
+    }
+}

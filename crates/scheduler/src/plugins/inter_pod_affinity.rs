@@ -48,23 +48,41 @@ fn at(counts: &Counts, node: &NodeInfo, key: &str) -> i64 {
     value.and_then(|value| counts.get(&(key.into(), value.into()))).copied().unwrap_or_default()
 }
 
-fn means(cluster: &Cluster, term: &AffinityTerm, pod: &PodInfo) -> bool {
-    term.matches(&pod.namespace, cluster.namespace(&pod.namespace), &pod.labels)
+fn means(cluster: &Cluster, term: &AffinityTerm, namespace: &str, labels: &Labels) -> bool {
+    term.matches(namespace, cluster.namespace(namespace), labels)
 }
 
-fn all_mean(cluster: &Cluster, terms: &[AffinityTerm], pod: &PodInfo) -> bool {
-    !terms.is_empty() && terms.iter().all(|term| means(cluster, term, pod))
+fn all_mean(cluster: &Cluster, terms: &[AffinityTerm], namespace: &str, labels: &Labels) -> bool {
+    !terms.is_empty() && terms.iter().all(|term| means(cluster, term, namespace, labels))
 }
 
 impl Required {
     pub fn new(cluster: &Cluster, pod: &PodInfo) -> Self {
-        let mut state =
-            Required { wants_itself: all_mean(cluster, &pod.affinity.required, pod), ..Required::default() };
+        let mut state = Required {
+            wants_itself: all_mean(cluster, &pod.affinity.required, &pod.namespace, &pod.labels),
+            ..Required::default()
+        };
         let has_terms = !(pod.affinity.required.is_empty() && pod.anti_affinity.required.is_empty());
         if has_terms {
-            for node in cluster.nodes() {
-                for other in &node.pods {
-                    state.update_own(cluster, pod, other, node, 1);
+            for (namespace, labels, group) in cluster.groups() {
+                let near = all_mean(cluster, &pod.affinity.required, namespace, labels);
+                let far: Vec<&AffinityTerm> = pod
+                    .anti_affinity
+                    .required
+                    .iter()
+                    .filter(|term| means(cluster, term, namespace, labels))
+                    .collect();
+                if !near && far.is_empty() {
+                    continue;
+                }
+                for (node, present) in group {
+                    let Some(node) = cluster.node(node) else { continue };
+                    for term in pod.affinity.required.iter().filter(|_| near) {
+                        count(&mut state.near, node, &term.topology_key, present.all);
+                    }
+                    for term in &far {
+                        count(&mut state.far, node, &term.topology_key, present.all);
+                    }
                 }
             }
         }
@@ -81,13 +99,13 @@ impl Required {
     }
 
     fn update_own(&mut self, cluster: &Cluster, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
-        if all_mean(cluster, &pod.affinity.required, other) {
+        if all_mean(cluster, &pod.affinity.required, &other.namespace, &other.labels) {
             for term in &pod.affinity.required {
                 count(&mut self.near, node, &term.topology_key, by);
             }
         }
         for term in &pod.anti_affinity.required {
-            if means(cluster, term, other) {
+            if means(cluster, term, &other.namespace, &other.labels) {
                 count(&mut self.far, node, &term.topology_key, by);
             }
         }
@@ -102,7 +120,7 @@ impl Required {
         by: i64,
     ) {
         for term in &other.anti_affinity.required {
-            if means(cluster, term, pod) {
+            if means(cluster, term, &pod.namespace, &pod.labels) {
                 count(&mut self.refusing, node, &term.topology_key, by);
             }
         }
@@ -147,16 +165,25 @@ impl Preferred {
         let mut state = Preferred::default();
         let own = !(pod.affinity.preferred.is_empty() && pod.anti_affinity.preferred.is_empty());
         if own {
-            for node in cluster.nodes() {
-                for other in &node.pods {
-                    state.weigh(cluster, &pod.affinity.preferred, other, node, 1);
-                    state.weigh(cluster, &pod.anti_affinity.preferred, other, node, -1);
+            for (namespace, labels, group) in cluster.groups() {
+                for (terms, sign) in [(&pod.affinity.preferred, 1), (&pod.anti_affinity.preferred, -1)] {
+                    for (weight, term) in terms {
+                        if !means(cluster, term, namespace, labels) {
+                            continue;
+                        }
+                        for (node, present) in group {
+                            if let Some(node) = cluster.node(node) {
+                                let weight = weight * sign * present.all;
+                                count(&mut state.weights, node, &term.topology_key, weight);
+                            }
+                        }
+                    }
                 }
             }
         }
         for (other, node) in cluster.pods_with_terms() {
             for term in &other.affinity.required {
-                if means(cluster, term, pod) {
+                if means(cluster, term, &pod.namespace, &pod.labels) {
                     count(&mut state.weights, node, &term.topology_key, HARD_WEIGHT);
                 }
             }
@@ -180,7 +207,7 @@ impl Preferred {
         sign: i64,
     ) {
         for (weight, term) in terms {
-            if means(cluster, term, meant) {
+            if means(cluster, term, &meant.namespace, &meant.labels) {
                 count(&mut self.weights, node, &term.topology_key, weight * sign);
             }
         }

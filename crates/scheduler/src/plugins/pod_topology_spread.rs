@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Move};
 use crate::framework::{Reason, Rejection};
+use crate::labels::Labels;
 use crate::node::NodeInfo;
-use crate::plugins::{MAX_SCORE, node_affinity, taint_toleration};
+use crate::plugins::{MAX_SCORE, SCALE, node_affinity, taint_toleration};
 use crate::pod::{PodInfo, SpreadConstraint};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -25,7 +26,18 @@ struct Counted {
     constraint: SpreadConstraint,
     /// Matching pods by value of the topology's label, over the nodes that count.
     counts: HashMap<Box<str>, i64>,
+    /// What the emptiest place counts as.
+    least: i64,
     counts_itself: bool,
+}
+
+impl Counted {
+    fn count(&mut self, value: &str, by: i64) {
+        match self.counts.get_mut(value) {
+            Some(count) => *count += by,
+            None => drop(self.counts.insert(value.into(), by)),
+        }
+    }
 }
 
 impl Hard {
@@ -37,6 +49,7 @@ impl Hard {
                 .map(|constraint| Counted {
                     constraint: (*constraint).clone(),
                     counts: HashMap::new(),
+                    least: 0,
                     counts_itself: constraint.counts(&pod.labels),
                 })
                 .collect(),
@@ -45,14 +58,40 @@ impl Hard {
             return state;
         }
         for node in cluster.nodes() {
-            state.each(pod, node, |counted, value| {
-                counted.counts.entry(value.into()).or_default();
-            });
+            state.each(pod, node, |counted, value| counted.count(value, 0));
         }
-        for (other, node) in cluster.pods_of(&pod.namespace) {
-            state.update(pod, other, node, 1);
+        for (labels, group) in cluster.groups_of(&pod.namespace) {
+            if !state.constraints.iter().any(|counted| counted.constraint.counts(labels)) {
+                continue;
+            }
+            for (node, present) in group {
+                if let Some(node) = cluster.node(node) {
+                    state.count(pod, labels, node, present.staying);
+                }
+            }
         }
+        state.settle();
         state
+    }
+
+    fn count(&mut self, pod: &PodInfo, labels: &Labels, node: &NodeInfo, by: i64) {
+        self.each(pod, node, |counted, value| {
+            if counted.constraint.counts(labels) {
+                counted.count(value, by);
+            }
+        });
+    }
+
+    /// Finds the emptiest places again.
+    fn settle(&mut self) {
+        for counted in &mut self.constraints {
+            counted.least = if counted.counts.len() < counted.constraint.min_domains {
+                0
+            } else {
+                // Where no node counts at all, upstream compares with the largest number there is.
+                counted.counts.values().copied().min().unwrap_or(i64::from(i32::MAX))
+            };
+        }
     }
 
     /// Visits each constraint that the node counts for, with its value of the topology's label.
@@ -75,11 +114,21 @@ impl Hard {
         if self.constraints.is_empty() || other.namespace != pod.namespace || other.terminating {
             return;
         }
-        self.each(pod, node, |counted, value| {
-            if counted.constraint.counts(&other.labels) {
-                *counted.counts.entry(value.into()).or_default() += by;
+        self.count(pod, &other.labels, node, by);
+        self.settle();
+    }
+
+    /// Counts what has come and gone.
+    pub fn follow<'a>(&mut self, cluster: &Cluster, pod: &PodInfo, moves: impl Iterator<Item = &'a Move>) {
+        for Move { pod: other, node, by } in moves {
+            if other.namespace == pod.namespace
+                && !other.terminating
+                && let Some(node) = cluster.node(node)
+            {
+                self.count(pod, &other.labels, node, *by);
             }
-        });
+        }
+        self.settle();
     }
 
     pub fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
@@ -88,14 +137,8 @@ impl Hard {
             let Some(value) = node.label(&constraint.topology_key) else {
                 return Err(Rejection::unresolvable(Reason::SpreadLabel));
             };
-            let least = if counted.counts.len() < constraint.min_domains {
-                0
-            } else {
-                // Where no node counts at all, upstream compares with the largest number there is.
-                counted.counts.values().copied().min().unwrap_or(i64::from(i32::MAX))
-            };
             let here = counted.counts.get(value).copied().unwrap_or_default();
-            if here + i64::from(counted.counts_itself) - least > constraint.max_skew {
+            if here + i64::from(counted.counts_itself) - counted.least > constraint.max_skew {
                 return Err(Rejection::resolvable(Reason::Spread));
             }
         }
@@ -120,8 +163,8 @@ pub struct Soft {
     /// Nodes without all of the labels are worth nothing. Not so under the default constraints.
     need_all: bool,
     /// Of the nodes that are compared.
-    least: i64,
-    most: i64,
+    least: f64,
+    most: f64,
 }
 
 struct Weighed {
@@ -140,7 +183,7 @@ impl Soft {
             return Soft::default();
         }
         let need_all = !pod.spread.is_empty();
-        let mut soft = Soft { constraints: Vec::new(), need_all, least: 0, most: 0 };
+        let mut soft = Soft { constraints: Vec::new(), need_all, least: 0.0, most: 0.0 };
         for constraint in constraints {
             let by_node = *constraint.topology_key == *HOSTNAME;
             soft.constraints.push(Weighed { constraint, by_node, counts: HashMap::new(), weight: 0.0 });
@@ -156,12 +199,19 @@ impl Soft {
             let domains = if weighed.by_node { nodes.len() } else { weighed.counts.len() };
             weighed.weight = ((domains + 2) as f64).ln();
         }
-        for (other, node) in cluster.pods_of(&pod.namespace) {
-            soft.count(pod, other, node);
+        for (labels, group) in cluster.groups_of(&pod.namespace) {
+            if !soft.constraints.iter().any(|weighed| weighed.constraint.counts(labels)) {
+                continue;
+            }
+            for (node, present) in group {
+                if let Some(node) = cluster.node(node) {
+                    soft.count(pod, labels, node, present.staying);
+                }
+            }
         }
-        let raw = nodes.iter().map(|node| soft.raw(node));
-        (soft.least, soft.most) =
-            raw.fold((i64::MAX, 0), |(least, most), score| (least.min(score), most.max(score)));
+        let raw = nodes.iter().map(|node| soft.raw(node, true) + soft.raw(node, false));
+        let range = raw.fold((f64::MAX, 0.0), |(least, most), raw| (raw.min(least), raw.max(most)));
+        (soft.least, soft.most) = range;
         soft
     }
 
@@ -170,45 +220,69 @@ impl Soft {
         !self.need_all || self.constraints.iter().all(has)
     }
 
-    /// Counts a pod on a node.
-    pub fn count(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo) {
-        if other.terminating || other.namespace != pod.namespace || !self.compares(node) {
+    /// Counts a pod of the class that went to a node.
+    pub fn placed(&mut self, pod: &PodInfo, node: &NodeInfo) {
+        self.count(pod, &pod.labels, node, 1);
+    }
+
+    fn count(&mut self, pod: &PodInfo, labels: &Labels, node: &NodeInfo, by: i64) {
+        if !self.compares(node) {
             return;
         }
         for weighed in &mut self.constraints {
             let Some(domain) = weighed.domain(node) else { continue };
             // On nodes themselves every pod counts; beyond, those on nodes that the pod may use.
             if let Some(count) = weighed.counts.get_mut(domain)
-                && weighed.constraint.counts(&other.labels)
+                && weighed.constraint.counts(labels)
                 && (weighed.by_node || includes(&weighed.constraint, pod, node))
             {
-                *count += 1;
+                *count += by;
             }
         }
     }
 
-    fn raw(&self, node: &NodeInfo) -> i64 {
-        let mut score = 0.0;
-        for weighed in &self.constraints {
-            if node.label(&weighed.constraint.topology_key).is_some() {
-                let count = weighed.domain(node).and_then(|domain| weighed.counts.get(domain));
-                let count = count.copied().unwrap_or_default() as f64;
-                score += count * weighed.weight + (weighed.constraint.max_skew - 1) as f64;
-            }
-        }
-        score.round() as i64
+    /// The part of the constraints on nodes themselves, or of those on larger places.
+    fn raw(&self, node: &NodeInfo, by_node: bool) -> f64 {
+        let parts = self.constraints.iter().filter(|weighed| weighed.by_node == by_node);
+        let raw = parts.filter_map(|weighed| {
+            let domain = weighed.domain(node)?;
+            let count = weighed.counts.get(domain).copied().unwrap_or_default() as f64;
+            Some(count * weighed.weight + (weighed.constraint.max_skew - 1) as f64)
+        });
+        raw.sum()
     }
 
-    /// 0 to 100 while the counts are those of the beginning; lower once pods were added.
-    pub fn score(&self, node: &NodeInfo) -> i64 {
+    /// What the node itself adds to its score, times [`SCALE`].
+    pub fn score_of_node(&self, node: &NodeInfo) -> i64 {
         if self.constraints.is_empty() || !self.compares(node) {
             return 0;
         }
-        let raw = self.raw(node);
-        if self.most == 0 && raw == 0 {
-            return MAX_SCORE;
+        self.scaled(self.most + self.least - self.raw(node, true))
+    }
+
+    /// What the places that the node is in add, times [`SCALE`]; the same for all nodes with the
+    /// same [`Soft::places`].
+    pub fn score_of_places(&self, node: &NodeInfo) -> i64 {
+        if self.constraints.is_empty() || !self.compares(node) {
+            return 0;
         }
-        MAX_SCORE * (self.most + self.least - raw) / self.most.max(1)
+        self.scaled(-self.raw(node, false))
+    }
+
+    /// The values of the labels that larger places are told apart by.
+    pub fn places<'a>(&self, node: &'a NodeInfo) -> Vec<Option<&'a str>> {
+        self.constraints
+            .iter()
+            .filter(|weighed| !weighed.by_node)
+            .map(|weighed| weighed.domain(node))
+            .collect()
+    }
+
+    /// Both parts together are 0 to 100 while the counts are those of the beginning, and less once
+    /// pods were added.
+    fn scaled(&self, raw: f64) -> i64 {
+        let most = if self.most > 0.0 { self.most } else { 1.0 };
+        ((MAX_SCORE * SCALE) as f64 * raw / most) as i64
     }
 }
 

@@ -244,8 +244,8 @@ fn the_emptier_and_the_more_balanced_node_is_better() {
 #[test]
 fn images_that_are_there_make_a_node_better() {
     let image = json!({ "status": { "images": [{ "names": ["i:latest"], "sizeBytes": 900 << 20 }] } });
-    let mut nodes: Vec<_> = vec![node("b", image.clone()), node("a", json!({}))];
-    ranks(&cluster(nodes.drain(..).collect(), vec![]), &pod("p", json!({})), &["b", "a"]);
+    let nodes = vec![node("b", image), node("a", json!({}))];
+    ranks(&cluster(nodes, vec![]), &pod("p", json!({})), &["b", "a"]);
 }
 
 fn zone(name: &str, zone: &str) -> crate::node::NodeSpec {
