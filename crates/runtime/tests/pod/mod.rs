@@ -1,4 +1,6 @@
 //! A pod under test: everything it made is gone at its end, also when a test fails.
+//!
+//! The supervisor is `examples/supervisor`: `cargo test -p sampan-runtime` builds it, `--test containers` alone does not.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
