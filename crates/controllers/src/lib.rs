@@ -13,9 +13,20 @@ use sampan_client::events::EventRecorder;
 
 mod controller;
 mod deployment;
+mod discovery;
+mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
 mod expectations;
+mod namespace;
 mod pods;
 mod replica_set;
+mod root_ca;
+mod service_account;
+mod service_pods;
+mod slice_packing;
+#[cfg(test)]
+mod testing;
 mod view;
 
 use controller::Fleet;
@@ -44,6 +55,12 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     let mut fleet = Fleet::new(shared.clone());
     fleet.add(replica_set::ReplicaSets::default());
     fleet.add(deployment::Deployments);
+    fleet.add(service_account::ServiceAccounts);
+    fleet.add(root_ca::RootCertificates);
+    fleet.add(endpoint_slice::EndpointSlices::default());
+    fleet.add(endpoints::LegacyEndpoints::default());
+    fleet.add(endpoint_slice_mirroring::EndpointSliceMirrors::default());
+    fleet.add(namespace::Namespaces);
     shared.view.synced().await;
     let running = fleet.start(feed);
     ready();

@@ -90,7 +90,8 @@ impl Controller for Namespaces {
         let Some(since) = namespace.metadata.deletion_timestamp.as_ref().map(|time| time.0) else {
             return Ok(None);
         };
-        let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref()).unwrap_or_default();
+        let finalizers =
+            namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref()).unwrap_or_default();
         if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
             return Ok(None);
         }
@@ -134,14 +135,20 @@ async fn empty(shared: &Shared, namespace: &str) -> Remains {
     remains
 }
 
-async fn empty_one(shared: &Shared, namespace: &str, resource: &Served, remains: &mut Remains) -> Result<(), Status> {
+async fn empty_one(
+    shared: &Shared,
+    namespace: &str,
+    resource: &Served,
+    remains: &mut Remains,
+) -> Result<(), Status> {
     let backend = shared.client.backend();
     let options = DeleteOptions { propagation_policy: Some("Background"), ..DeleteOptions::default() };
     let everything = ListOptions::default();
     if !resource.listable {
         return Ok(());
     }
-    let list = async || backend.list(&resource.gvr, Some(namespace), &everything).await.map(|list| list.items);
+    let list =
+        async || backend.list(&resource.gvr, Some(namespace), &everything).await.map(|list| list.items);
     let items = list().await?;
     if items.is_empty() {
         return Ok(());
@@ -153,7 +160,8 @@ async fn empty_one(shared: &Shared, namespace: &str, resource: &Served, remains:
         } else {
             for object in &items {
                 let name = &object.header.name;
-                let target = Target { gvr: &resource.gvr, namespace: Some(namespace), name, subresource: None };
+                let target =
+                    Target { gvr: &resource.gvr, namespace: Some(namespace), name, subresource: None };
                 match backend.delete(target, &options).await {
                     Err(status) if !status.is_not_found() => return Err(status),
                     Ok(()) | Err(_) => {}
@@ -198,16 +206,18 @@ fn status(old: Option<NamespaceStatus>, remains: &Remains, now: Timestamp) -> Op
 
 fn conditions_of(remains: &Remains) -> [NamespaceCondition; 5] {
     let counted = |counts: &BTreeMap<String, usize>, word: &str| {
-        let texts: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {word} {count} resource instances")).collect();
+        let texts: Vec<String> =
+            counts.iter().map(|(what, count)| format!("{what} {word} {count} resource instances")).collect();
         texts.join(", ")
     };
-    let condition = |type_: &str, fault: Option<(&str, String)>, reason: &str, message: &str| NamespaceCondition {
-        type_: type_.to_owned(),
-        status: if fault.is_some() { "True" } else { "False" }.to_owned(),
-        reason: Some(fault.as_ref().map_or(reason, |(reason, _)| reason).to_owned()),
-        message: Some(fault.map_or(message.to_owned(), |(_, message)| message)),
-        last_transition_time: None,
-    };
+    let condition =
+        |type_: &str, fault: Option<(&str, String)>, reason: &str, message: &str| NamespaceCondition {
+            type_: type_.to_owned(),
+            status: if fault.is_some() { "True" } else { "False" }.to_owned(),
+            reason: Some(fault.as_ref().map_or(reason, |(reason, _)| reason).to_owned()),
+            message: Some(fault.map_or(message.to_owned(), |(_, message)| message)),
+            last_transition_time: None,
+        };
     let when = |there: bool, reason: &'static str, message: String| there.then_some((reason, message));
     let undiscovered = remains.undiscovered.len();
     let failed = remains.failures.len();
@@ -236,7 +246,10 @@ fn conditions_of(remains: &Remains) -> [NamespaceCondition; 5] {
             when(
                 failed > 0,
                 "ContentDeletionFailed",
-                format!("Failed to delete all resource types, {failed} remaining: {}", remains.failures.join(", ")),
+                format!(
+                    "Failed to delete all resource types, {failed} remaining: {}",
+                    remains.failures.join(", ")
+                ),
             ),
             "ContentDeleted",
             "All content successfully deleted, may be waiting on finalization",

@@ -47,7 +47,9 @@ impl Controller for ServiceAccounts {
         let account = ServiceAccount { metadata, ..ServiceAccount::default() };
         match shared.client.namespaced::<ServiceAccount>(key).create(&account).await {
             Ok(_) => Ok(None),
-            Err(status) if status.is_already_exists() || refused_by_terminating_namespace(&status) => Ok(None),
+            Err(status) if status.is_already_exists() || refused_by_terminating_namespace(&status) => {
+                Ok(None)
+            }
             Err(status) => Err(status),
         }
     }

@@ -37,32 +37,88 @@ impl Bench {
         self.shared.client.backend()
     }
 
-    pub async fn create(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, object: Value) -> Value {
+    pub async fn create(
+        &self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        object: Value,
+    ) -> Value {
         let gvr = Gvr::new(group, version, resource);
-        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name: "", subresource: None };
+        let target = Target {
+            gvr: &gvr,
+            namespace: Some(namespace).filter(|one| !one.is_empty()),
+            name: "",
+            subresource: None,
+        };
         let created = self.backend().create(target, object.to_string().into()).await.expect("created");
         created.decode().expect("JSON")
     }
 
-    pub async fn find(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) -> Option<Value> {
+    pub async fn find(
+        &self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Value> {
         let gvr = Gvr::new(group, version, resource);
-        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        let target = Target {
+            gvr: &gvr,
+            namespace: Some(namespace).filter(|one| !one.is_empty()),
+            name,
+            subresource: None,
+        };
         self.backend().get(target).await.ok().map(|object| object.decode().expect("JSON"))
     }
 
-    pub async fn get(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) -> Value {
+    pub async fn get(
+        &self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> Value {
         self.find(group, version, resource, namespace, name).await.expect("exists")
     }
 
-    pub async fn update(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str, object: Value) {
+    pub async fn update(
+        &self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+        object: Value,
+    ) {
         let gvr = Gvr::new(group, version, resource);
-        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        let target = Target {
+            gvr: &gvr,
+            namespace: Some(namespace).filter(|one| !one.is_empty()),
+            name,
+            subresource: None,
+        };
         self.backend().update(target, object.to_string().into()).await.expect("updated");
     }
 
-    pub async fn delete(&self, group: &'static str, version: &'static str, resource: &'static str, namespace: &str, name: &str) {
+    pub async fn delete(
+        &self,
+        group: &'static str,
+        version: &'static str,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+    ) {
         let gvr = Gvr::new(group, version, resource);
-        let target = Target { gvr: &gvr, namespace: Some(namespace).filter(|one| !one.is_empty()), name, subresource: None };
+        let target = Target {
+            gvr: &gvr,
+            namespace: Some(namespace).filter(|one| !one.is_empty()),
+            name,
+            subresource: None,
+        };
         self.backend().delete(target, &DeleteOptions::default()).await.expect("deleted");
     }
 }
@@ -76,11 +132,21 @@ impl Backend for Discoverable {
         self.0.get(target).await
     }
 
-    async fn list(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions) -> Result<ObjectList, Status> {
+    async fn list(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<ObjectList, Status> {
         self.0.list(gvr, namespace, options).await
     }
 
-    async fn watch(&self, gvr: &Gvr, namespace: Option<&str>, options: &ListOptions) -> Result<WatchStream, Status> {
+    async fn watch(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<WatchStream, Status> {
         self.0.watch(gvr, namespace, options).await
     }
 
@@ -92,7 +158,12 @@ impl Backend for Discoverable {
         self.0.update(target, body).await
     }
 
-    async fn patch(&self, target: Target<'_>, kind: PatchKind, body: bytes::Bytes) -> Result<ObjectRef, Status> {
+    async fn patch(
+        &self,
+        target: Target<'_>,
+        kind: PatchKind,
+        body: bytes::Bytes,
+    ) -> Result<ObjectRef, Status> {
         self.0.patch(target, kind, body).await
     }
 
@@ -100,7 +171,13 @@ impl Backend for Discoverable {
         self.0.delete(target, options).await
     }
 
-    async fn delete_collection(&self, gvr: &Gvr, namespace: Option<&str>, selection: &ListOptions, options: &DeleteOptions) -> Result<(), Status> {
+    async fn delete_collection(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        selection: &ListOptions,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
         self.0.delete_collection(gvr, namespace, selection, options).await
     }
 

@@ -14,7 +14,13 @@ fn conditions_tell_what_remains() {
     let left = remains(&[("pods.", 2), ("widgets.example.com", 1)], &[("example.com/hold", 3)]);
     let first = status(None, &left, now).expect("a change");
     assert_eq!(first.phase.as_deref(), Some("Terminating"));
-    let messages: Vec<_> = first.conditions.iter().flatten().filter(|one| one.status == "True").map(|one| one.message.clone().unwrap_or_default()).collect();
+    let messages: Vec<_> = first
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|one| one.status == "True")
+        .map(|one| one.message.clone().unwrap_or_default())
+        .collect();
     assert_eq!(
         messages,
         [
@@ -23,8 +29,15 @@ fn conditions_tell_what_remains() {
         ]
     );
     assert_eq!(status(Some(first.clone()), &left, now + Duration::from_secs(5)), None, "nothing changed");
-    let later = status(Some(first), &remains(&[("pods.", 1)], &[]), now + Duration::from_secs(5)).expect("a change");
-    let changed: Vec<_> = later.conditions.iter().flatten().filter(|one| one.last_transition_time != Some(Time(now))).map(|one| one.type_.clone()).collect();
+    let later =
+        status(Some(first), &remains(&[("pods.", 1)], &[]), now + Duration::from_secs(5)).expect("a change");
+    let changed: Vec<_> = later
+        .conditions
+        .iter()
+        .flatten()
+        .filter(|one| one.last_transition_time != Some(Time(now)))
+        .map(|one| one.type_.clone())
+        .collect();
     assert_eq!(changed, ["NamespaceFinalizersRemaining"]);
 }
 
@@ -42,7 +55,15 @@ async fn what_is_inside_goes_before_the_namespace() {
     let namespace = json!({"metadata": {"name": "n", "finalizers": ["test/kept"]}, "spec": {"finalizers": ["kubernetes"]}});
     bench.create("", "v1", "namespaces", "", namespace).await;
     bench.create("", "v1", "configmaps", "n", json!({"metadata": {"name": "a"}})).await;
-    bench.create("apps", "v1", "deployments", "n", json!({"metadata": {"name": "b", "finalizers": ["test/hold"]}})).await;
+    bench
+        .create(
+            "apps",
+            "v1",
+            "deployments",
+            "n",
+            json!({"metadata": {"name": "b", "finalizers": ["test/hold"]}}),
+        )
+        .await;
     bench.create("", "v1", "configmaps", "other", json!({"metadata": {"name": "c"}})).await;
     bench.delete("", "v1", "namespaces", "", "n").await;
     let again = Namespaces.reconcile(&bench.shared, "n").await.expect("works");
