@@ -359,7 +359,7 @@ impl PodInfo {
             ports,
             images: containers
                 .iter()
-                .filter_map(|container| Some(image_name(container.image.as_ref()?)))
+                .filter_map(|container| container.image.as_deref().map(image_name))
                 .collect(),
             tolerations: read(spec.tolerations)?,
             node_selector: read(spec.node_selector)?,
@@ -456,9 +456,9 @@ fn host_ports<'a>(
 }
 
 /// An image's name with the tag that an absent one means, as nodes report it.
-pub(crate) fn image_name(image: &String) -> Box<str> {
+pub(crate) fn image_name(image: &str) -> Box<str> {
     let tagged = image.rfind(':').is_some_and(|colon| image.rfind('/').is_none_or(|slash| slash < colon));
-    if tagged { image.as_str().into() } else { format!("{image}:latest").into() }
+    if tagged { image.into() } else { format!("{image}:latest").into() }
 }
 
 fn node_terms(raw: RawNodeAffinity) -> (Option<Vec<NodeTerm>>, Vec<(i64, NodeTerm)>) {

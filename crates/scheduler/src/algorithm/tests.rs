@@ -192,6 +192,21 @@ fn large_clusters_spread_a_class_evenly() {
     assert!(most <= Some(3), "{most:?} pods on one node, of two on average");
 }
 
+#[test]
+fn what_a_class_found_is_asked_again() {
+    let nodes = (0..120).map(|at| node(&format!("n{at}"), json!({}))).collect();
+    let mut cluster = cluster(nodes, vec![]);
+    let mut algorithm = Algorithm::default();
+    assert!(matches!(
+        algorithm.schedule(&cluster, &asking("p", json!({ "cpu": "1" }))),
+        Decision::Assign { .. }
+    ));
+    for at in 0..120 {
+        cluster.assume(asking(&format!("filler-{at}"), json!({ "cpu": "4" })), &format!("n{at}"));
+    }
+    assert!(matches!(algorithm.schedule(&cluster, &asking("q", json!({ "cpu": "1" }))), Decision::Refuse(_)));
+}
+
 /// A pod of the property test: CPU in halves, whether it keeps to zone 1, whether it keeps apart
 /// from its like, and its priority.
 type Wish = (u8, bool, bool, u8);
