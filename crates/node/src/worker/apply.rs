@@ -244,19 +244,7 @@ fn stop(
 /// The supervisor died and with it every container: what ran has ended with an unknown status.
 fn sandbox_lost(state: &mut PodState, now: Timestamp) -> Vec<Action> {
     state.sandbox_ready = false;
-    for record in &mut state.containers {
-        if let Some(running) = record.running() {
-            record.phase = Phase::Exited(Terminated {
-                id: running.id.clone(),
-                exit_code: 137,
-                signal: None,
-                reason: "ContainerStatusUnknown".to_owned(),
-                message: Some("The container could not be located when the pod was terminated".to_owned()),
-                started_at: Some(running.started_at),
-                finished_at: now,
-            });
-        }
-    }
+    state.containers.iter_mut().for_each(|record| record.lose(now));
     Vec::new()
 }
 

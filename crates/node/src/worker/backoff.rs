@@ -33,6 +33,13 @@ impl Backoff {
         (now < until).then_some((entry.delay, until))
     }
 
+    /// Until when the last lengthening holds; `None` when that is over.
+    pub fn holds(&self, now: Timestamp) -> Option<Timestamp> {
+        let entry = self.entry?;
+        let until = entry.updated.saturating_add(signed(entry.delay)).unwrap_or(Timestamp::MAX);
+        (now < until).then_some(until)
+    }
+
     /// Counts a try after the failure at `failed_at`: the next one waits longer.
     pub fn lengthen(&mut self, failed_at: Timestamp, now: Timestamp) {
         let delay = match &self.entry {

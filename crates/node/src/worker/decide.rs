@@ -132,14 +132,7 @@ impl Decision {
         match &record.phase {
             Phase::Waiting(waiting) => match waiting.until.filter(|until| *until > self.now) {
                 Some(until) => self.wake_at(until),
-                None => {
-                    // A start that failed after that is tried again as the same run.
-                    if let (CRASH_LOOP, Some(ended)) = (waiting.reason.as_str(), &record.last) {
-                        record.backoff.lengthen(ended.finished_at, self.now);
-                        record.restart_count += 1;
-                    }
-                    self.start(record, index);
-                }
+                None => self.end_of_wait(&pod, record, index, &waiting.clone()),
             },
             Phase::Starting(_) | Phase::Running(_) | Phase::Stopping(_) => {}
             Phase::Exited(terminated) => match self.restart(&pod, record, terminated) {
@@ -164,6 +157,30 @@ impl Decision {
                 }
             },
         }
+    }
+
+    /// Starts what waited, unless a failed pull has a longer wait before it.
+    fn end_of_wait(&mut self, pod: &Pod, record: &mut ContainerRecord, index: usize, waiting: &Waiting) {
+        if let ("ErrImagePull", Some(until)) = (waiting.reason.as_str(), record.image_backoff.holds(self.now))
+        {
+            let image = spec_container(pod, &record.name).and_then(|container| container.image.as_deref());
+            let event = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
+            let message =
+                format!("{event}: ErrImagePull: {}", waiting.message.as_deref().unwrap_or_default());
+            record.phase = Phase::Waiting(Waiting {
+                reason: "ImagePullBackOff".to_owned(),
+                message: Some(message),
+                until: Some(until),
+            });
+            self.wake_at(until);
+            return self.record(Some(index), false, "BackOff", event);
+        }
+        // A start that failed after that is tried again as the same run.
+        if let (CRASH_LOOP, Some(ended)) = (waiting.reason.as_str(), &record.last) {
+            record.backoff.lengthen(ended.finished_at, self.now);
+            record.restart_count += 1;
+        }
+        self.start(record, index);
     }
 
     fn start(&mut self, record: &mut ContainerRecord, index: usize) {

@@ -148,6 +148,46 @@ impl ContainerRecord {
         }
     }
 
+    /// Its process is gone and nobody saw how it ended.
+    pub fn lose(&mut self, now: Timestamp) {
+        if let Some(running) = self.running() {
+            self.phase = Phase::Exited(Terminated {
+                id: running.id.clone(),
+                exit_code: 137,
+                signal: None,
+                reason: "ContainerStatusUnknown".to_owned(),
+                message: Some("The container could not be located when the pod was terminated".to_owned()),
+                started_at: Some(running.started_at),
+                finished_at: now,
+            });
+        }
+    }
+
+    /// The number of the run that its log, when none is asked for, is of; `None` before the first.
+    pub fn logged_run(&self) -> Option<i32> {
+        match &self.phase {
+            Phase::Running(_) | Phase::Stopping(_) | Phase::Exited(_) => Some(self.restart_count),
+            // While it backs off, the next run is not counted yet.
+            Phase::Waiting(waiting) if self.last.is_some() && waiting.reason == "CrashLoopBackOff" => {
+                Some(self.restart_count)
+            }
+            Phase::Waiting(_) | Phase::Starting(_) => {
+                self.last.as_ref().map(|_| (self.restart_count - 1).max(0))
+            }
+        }
+    }
+
+    /// The number of the run whose log is the previous one's.
+    pub fn previous_run(&self) -> Option<i32> {
+        self.last.as_ref()?;
+        match &self.phase {
+            Phase::Running(_) | Phase::Stopping(_) | Phase::Exited(_) => {
+                Some((self.restart_count - 1).max(0))
+            }
+            Phase::Waiting(_) | Phase::Starting(_) => self.logged_run(),
+        }
+    }
+
     /// Whether something of it is or may soon be in the kernel.
     pub fn is_busy(&self) -> bool {
         match &self.phase {
@@ -233,6 +273,11 @@ impl PodState {
 
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.containers.iter().position(|record| record.name == name)
+    }
+
+    /// Whether a container with this id is known to run.
+    pub fn runs(&self, id: &str) -> bool {
+        self.containers.iter().any(|record| record.running().is_some_and(|running| running.id == id))
     }
 
     /// The record whose current run has this container id.

@@ -260,3 +260,23 @@ fn a_lost_supervisor_starts_the_containers_again() {
     world.started("a");
     assert_eq!(world.event(Event::SandboxLost), ["start a"]);
 }
+
+#[test]
+fn a_pull_that_failed_backs_off() {
+    let mut world = World::new(json!({"containers": [{"name": "a", "image": "x"}]}));
+    world.decide();
+    let waiting = Waiting {
+        reason: "ErrImagePull".into(),
+        message: Some("why".into()),
+        until: Some(world.now.saturating_add(SignedDuration::from_secs(2)).expect("in range")),
+    };
+    assert_eq!(world.event(Event::StartFailed { container: 0, waiting, image: true }), NONE);
+    world.pass(2);
+    assert_eq!(world.decide(), NONE);
+    let Phase::Waiting(waiting) = &world.state.containers[0].phase else { panic!("it waits") };
+    assert_eq!(waiting.reason, "ImagePullBackOff");
+    assert_eq!(waiting.message.as_deref(), Some("Back-off pulling image \"x\": ErrImagePull: why"));
+    world.pass(8);
+    assert_eq!(world.decide(), ["start a"]);
+    assert_eq!(world.state.containers[0].restart_count, 0);
+}
