@@ -13,8 +13,8 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::framework::{Cycle, Reason, Refusers, Scorer, Tally, filter_node};
 use crate::plugins::default_preemption::{NoPreemption, Preemption, preempt};
-use crate::plugins::node_affinity;
 use crate::plugins::pod_topology_spread::Hard;
+use crate::plugins::{inter_pod_affinity, node_affinity};
 use crate::pod::PodInfo;
 
 /// Clusters up to this size are searched whole.
@@ -251,7 +251,7 @@ impl Algorithm {
 /// matter to it, and its preferences must not move as pods of other classes come.
 fn shares(cluster: &Cluster, pod: &PodInfo) -> bool {
     !pod.has_pod_terms()
-        && !cluster.has_pods_with_terms()
+        && !inter_pod_affinity::concerns_others(cluster, pod)
         && !cluster.has_nominated()
         && pod.nominated.is_none()
         && !pod.spread.iter().any(|constraint| constraint.hard)

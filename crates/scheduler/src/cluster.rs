@@ -24,8 +24,8 @@ pub struct Cluster {
     /// Pods on nodes, counted by namespace and labels: most pods have many like them, so that a
     /// selector is asked once for all of those.
     groups: HashMap<Box<str>, HashMap<Labels, Group>>,
-    /// The uids of pods on nodes that have terms about other pods.
-    with_terms: HashMap<Box<str>, Arc<str>>,
+    /// Pods on nodes that have terms about other pods, by class.
+    with_terms: HashMap<u64, TermClass>,
     nominated: HashMap<Box<str>, Vec<Arc<PodInfo>>>,
     namespaces: HashMap<Box<str>, Labels>,
     workloads: HashMap<Box<str>, HashMap<(WorkloadKind, Box<str>), Selector>>,
@@ -52,6 +52,14 @@ pub struct Move {
 
 /// Pods of one namespace with the same labels, by node.
 pub type Group = HashMap<Arc<str>, Present>;
+
+/// Pods with the same terms about other pods.
+pub struct TermClass {
+    /// One of them.
+    pub pod: Arc<PodInfo>,
+    /// How many are on each node.
+    pub nodes: HashMap<Arc<str>, i64>,
+}
 
 /// How many pods are on a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,10 +245,7 @@ impl Cluster {
             None => self.homeless.entry(node.clone()).or_default().push(pod.clone()),
         }
         self.count_group(&pod, &node, 1);
-        if pod.has_pod_terms() {
-            self.with_terms.insert(uid.clone(), node.clone());
-            self.epoch += 1;
-        }
+        self.count_terms(&pod, &node, 1);
         self.placed.insert(uid, Placed { pod, node, assumed });
     }
 
@@ -248,9 +253,6 @@ impl Cluster {
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let pod = self.take(uid)?;
         self.freed += 1;
-        if pod.has_pod_terms() {
-            self.epoch += 1;
-        }
         Some(pod)
     }
 
@@ -268,7 +270,7 @@ impl Cluster {
             }
         }
         self.count_group(&pod, &node, -1);
-        self.with_terms.remove(uid);
+        self.count_terms(&pod, &node, -1);
         Some(pod)
     }
 
@@ -331,14 +333,25 @@ impl Cluster {
         namespaces.flat_map(|(name, groups)| groups.iter().map(|(labels, group)| (&**name, labels, group)))
     }
 
-    /// Pods that have terms about other pods, with their nodes.
-    pub fn pods_with_terms(&self) -> impl Iterator<Item = (&Arc<PodInfo>, &NodeInfo)> {
-        let pods = self.with_terms.iter();
-        pods.filter_map(|(uid, node)| Some((&self.placed.get(uid)?.pod, self.node(node)?)))
+    /// Pods on nodes that have terms about other pods.
+    pub fn with_terms(&self) -> impl Iterator<Item = &TermClass> {
+        self.with_terms.values()
     }
 
-    pub fn has_pods_with_terms(&self) -> bool {
-        !self.with_terms.is_empty()
+    fn count_terms(&mut self, pod: &Arc<PodInfo>, node: &Arc<str>, by: i64) {
+        if !pod.has_pod_terms() {
+            return;
+        }
+        let class = self.with_terms.entry(pod.class);
+        let class = class.or_insert_with(|| TermClass { pod: pod.clone(), nodes: HashMap::new() });
+        let count = class.nodes.entry(node.clone()).or_default();
+        *count += by;
+        if *count == 0 {
+            class.nodes.remove(node);
+            if class.nodes.is_empty() {
+                self.with_terms.remove(&pod.class);
+            }
+        }
     }
 
     // Nominations: pods for which room is being made.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TermClass};
 use crate::framework::{Reason, Rejection};
 use crate::labels::{AffinityTerm, Labels};
 use crate::node::NodeInfo;
@@ -13,8 +13,45 @@ use crate::pod::PodInfo;
 /// What a required affinity of a placed pod is worth to the pods that it wants near.
 const HARD_WEIGHT: i64 = 1;
 
-/// Counts by topology: label key and value.
-type Counts = HashMap<(Box<str>, Box<str>), i64>;
+/// Counts by label key and value.
+#[derive(Clone, Default)]
+struct Counts(HashMap<Box<str>, HashMap<Box<str>, i64>>);
+
+impl Counts {
+    /// Counts what is on a node for the place that the node is in.
+    fn add(&mut self, node: &NodeInfo, key: &str, by: i64) {
+        let Some(value) = node.label(key) else { return };
+        let places = match self.0.get_mut(key) {
+            Some(places) => places,
+            None => self.0.entry(key.into()).or_default(),
+        };
+        match places.get_mut(value) {
+            Some(count) => *count += by,
+            None => drop(places.insert(value.into(), by)),
+        }
+        if places.get(value) == Some(&0) {
+            places.remove(value);
+            if places.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    /// The count of the place that the node is in.
+    fn at(&self, node: &NodeInfo, key: &str) -> i64 {
+        let place = self.0.get(key).and_then(|places| places.get(node.label(key)?));
+        place.copied().unwrap_or_default()
+    }
+
+    /// The counts of all places that the node is in.
+    fn all_at<'a>(&'a self, node: &'a NodeInfo) -> impl Iterator<Item = i64> + 'a {
+        self.0.iter().filter_map(|(key, places)| places.get(node.label(key)?)).copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// What required terms, of the pod and of those already placed, say about nodes.
 #[derive(Clone, Default)]
@@ -29,31 +66,41 @@ pub struct Required {
     wants_itself: bool,
 }
 
-fn count(counts: &mut Counts, node: &NodeInfo, key: &str, by: i64) {
-    if let Some(value) = node.label(key) {
-        let entry = (key.into(), value.into());
-        let count = counts.entry(entry.clone()).or_default();
-        *count += by;
-        if *count == 0 {
-            counts.remove(&entry);
-        }
-    }
-}
-
-fn at(counts: &Counts, node: &NodeInfo, key: &str) -> i64 {
-    if counts.is_empty() {
-        return 0;
-    }
-    let value = node.label(key);
-    value.and_then(|value| counts.get(&(key.into(), value.into()))).copied().unwrap_or_default()
-}
-
 fn means(cluster: &Cluster, term: &AffinityTerm, namespace: &str, labels: &Labels) -> bool {
     term.matches(namespace, cluster.namespace(namespace), labels)
 }
 
 fn all_mean(cluster: &Cluster, terms: &[AffinityTerm], namespace: &str, labels: &Labels) -> bool {
     !terms.is_empty() && terms.iter().all(|term| means(cluster, term, namespace, labels))
+}
+
+fn means_pod(cluster: &Cluster, term: &AffinityTerm, pod: &PodInfo) -> bool {
+    means(cluster, term, &pod.namespace, &pod.labels)
+}
+
+/// Visits the nodes that pods of a class are on, with how many.
+fn each_node(cluster: &Cluster, class: &TermClass, mut visit: impl FnMut(&NodeInfo, i64)) {
+    for (node, pods) in &class.nodes {
+        if let Some(node) = cluster.node(node) {
+            visit(node, *pods);
+        }
+    }
+}
+
+/// What a placed pod wants near, by weight; negative is what it wants far.
+fn pulls(pod: &PodInfo) -> impl Iterator<Item = (i64, &AffinityTerm)> {
+    let required = pod.affinity.required.iter().map(|term| (HARD_WEIGHT, term));
+    let near = pod.affinity.preferred.iter().map(|(weight, term)| (*weight, term));
+    let far = pod.anti_affinity.preferred.iter().map(|(weight, term)| (-*weight, term));
+    required.chain(near).chain(far)
+}
+
+/// Whether some placed pod cares where this one goes.
+pub fn concerns_others(cluster: &Cluster, pod: &PodInfo) -> bool {
+    cluster.with_terms().any(|class| {
+        let pulls = pulls(&class.pod).map(|(_, term)| term);
+        pulls.chain(&class.pod.anti_affinity.required).any(|term| means_pod(cluster, term, pod))
+    })
 }
 
 impl Required {
@@ -78,16 +125,20 @@ impl Required {
                 for (node, present) in group {
                     let Some(node) = cluster.node(node) else { continue };
                     for term in pod.affinity.required.iter().filter(|_| near) {
-                        count(&mut state.near, node, &term.topology_key, present.all);
+                        state.near.add(node, &term.topology_key, present.all);
                     }
                     for term in &far {
-                        count(&mut state.far, node, &term.topology_key, present.all);
+                        state.far.add(node, &term.topology_key, present.all);
                     }
                 }
             }
         }
-        for (other, node) in cluster.pods_with_terms() {
-            state.update_refusing(cluster, pod, other, node, 1);
+        for class in cluster.with_terms() {
+            for term in class.pod.anti_affinity.required.iter().filter(|term| means_pod(cluster, term, pod)) {
+                each_node(cluster, class, |node, pods| {
+                    state.refusing.add(node, &term.topology_key, pods);
+                });
+            }
         }
         state
     }
@@ -101,12 +152,12 @@ impl Required {
     fn update_own(&mut self, cluster: &Cluster, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
         if all_mean(cluster, &pod.affinity.required, &other.namespace, &other.labels) {
             for term in &pod.affinity.required {
-                count(&mut self.near, node, &term.topology_key, by);
+                self.near.add(node, &term.topology_key, by);
             }
         }
         for term in &pod.anti_affinity.required {
             if means(cluster, term, &other.namespace, &other.labels) {
-                count(&mut self.far, node, &term.topology_key, by);
+                self.far.add(node, &term.topology_key, by);
             }
         }
     }
@@ -120,8 +171,8 @@ impl Required {
         by: i64,
     ) {
         for term in &other.anti_affinity.required {
-            if means(cluster, term, &pod.namespace, &pod.labels) {
-                count(&mut self.refusing, node, &term.topology_key, by);
+            if means_pod(cluster, term, pod) {
+                self.refusing.add(node, &term.topology_key, by);
             }
         }
     }
@@ -130,7 +181,7 @@ impl Required {
         let terms = &pod.affinity.required;
         if !terms.is_empty() {
             let labelled = terms.iter().all(|term| node.label(&term.topology_key).is_some());
-            let met = terms.iter().all(|term| at(&self.near, node, &term.topology_key) > 0);
+            let met = terms.iter().all(|term| self.near.at(node, &term.topology_key) > 0);
             // The first of a group that wants to be together must be able to start it.
             let first = self.near.is_empty() && self.wants_itself;
             if !(labelled && (met || first)) {
@@ -138,13 +189,10 @@ impl Required {
             }
         }
         let far = pod.anti_affinity.required.iter();
-        if far.map(|term| at(&self.far, node, &term.topology_key)).any(|count| count > 0) {
+        if far.map(|term| self.far.at(node, &term.topology_key)).any(|count| count > 0) {
             return Err(Rejection::resolvable(Reason::PodAntiAffinity));
         }
-        let refused = |((key, value), count): (&(Box<str>, Box<str>), &i64)| {
-            *count > 0 && node.label(key) == Some(value)
-        };
-        if self.refusing.iter().any(refused) {
+        if self.refusing.all_at(node).any(|count| count > 0) {
             return Err(Rejection::resolvable(Reason::ExistingAntiAffinity));
         }
         Ok(())
@@ -174,48 +222,32 @@ impl Preferred {
                         for (node, present) in group {
                             if let Some(node) = cluster.node(node) {
                                 let weight = weight * sign * present.all;
-                                count(&mut state.weights, node, &term.topology_key, weight);
+                                state.weights.add(node, &term.topology_key, weight);
                             }
                         }
                     }
                 }
             }
         }
-        for (other, node) in cluster.pods_with_terms() {
-            for term in &other.affinity.required {
-                if means(cluster, term, &pod.namespace, &pod.labels) {
-                    count(&mut state.weights, node, &term.topology_key, HARD_WEIGHT);
+        for class in cluster.with_terms() {
+            for (weight, term) in pulls(&class.pod) {
+                if means_pod(cluster, term, pod) {
+                    each_node(cluster, class, |node, pods| {
+                        state.weights.add(node, &term.topology_key, weight * pods);
+                    });
                 }
             }
-            state.weigh(cluster, &other.affinity.preferred, pod, node, 1);
-            state.weigh(cluster, &other.anti_affinity.preferred, pod, node, -1);
         }
         if !state.weights.is_empty() {
-            let raw = feasible.iter().map(|at| state.raw(&cluster.nodes()[*at].spec.labels));
+            let raw = feasible.iter().map(|at| state.raw(&cluster.nodes()[*at]));
             (state.least, state.most) =
                 raw.fold((i64::MAX, i64::MIN), |(least, most), score| (least.min(score), most.max(score)));
         }
         state
     }
 
-    fn weigh(
-        &mut self,
-        cluster: &Cluster,
-        terms: &[(i64, AffinityTerm)],
-        meant: &PodInfo,
-        node: &NodeInfo,
-        sign: i64,
-    ) {
-        for (weight, term) in terms {
-            if means(cluster, term, &meant.namespace, &meant.labels) {
-                count(&mut self.weights, node, &term.topology_key, weight * sign);
-            }
-        }
-    }
-
-    fn raw(&self, labels: &Labels) -> i64 {
-        let here = self.weights.iter().filter(|((key, value), _)| labels.get(key) == Some(value));
-        here.map(|(_, weight)| *weight).sum()
+    fn raw(&self, node: &NodeInfo) -> i64 {
+        self.weights.all_at(node).sum()
     }
 
     /// 0 to 100.
@@ -224,7 +256,7 @@ impl Preferred {
         if self.weights.is_empty() || range <= 0 {
             return 0;
         }
-        let share = (self.raw(&node.spec.labels) - self.least) as f64 / range as f64;
+        let share = (self.raw(node) - self.least) as f64 / range as f64;
         (MAX_SCORE as f64 * share) as i64
     }
 }
