@@ -18,6 +18,7 @@ mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod expectations;
+mod garbage_collector;
 mod namespace;
 mod pods;
 mod replica_set;
@@ -63,9 +64,11 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(namespace::Namespaces);
     shared.view.synced().await;
     let running = fleet.start(feed);
+    let collector = garbage_collector::GarbageCollector::start(shared.clone());
     ready();
     shutdown.requested().await;
     running.stop().await;
+    collector.stop().await;
     drop(shared);
     sink.finish().await;
 }
