@@ -28,7 +28,8 @@ pub struct Cluster {
     with_terms: HashMap<u64, TermClass>,
     nominated: HashMap<Box<str>, Vec<Arc<PodInfo>>>,
     namespaces: HashMap<Box<str>, Labels>,
-    workloads: HashMap<Box<str>, HashMap<(WorkloadKind, Box<str>), Selector>>,
+    /// By namespace.
+    workloads: HashMap<Box<str>, Workloads>,
     budgets: HashMap<String, Budget>,
     /// On how many nodes an image is.
     image_nodes: HashMap<Box<str>, usize>,
@@ -94,6 +95,9 @@ impl WorkloadKind {
         }
     }
 }
+
+/// The selectors of a namespace's workloads, by kind and name.
+type Workloads = HashMap<(WorkloadKind, Box<str>), Selector>;
 
 /// Kind, namespace and name.
 pub type WorkloadKey = (WorkloadKind, Box<str>, Box<str>);

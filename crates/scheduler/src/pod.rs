@@ -7,11 +7,17 @@ use std::sync::LazyLock;
 use sampan_api::Object;
 use sampan_api::selector::{Operator, Requirement, Selector};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::labels::{AffinityTerm, Labels, NodeTerm, RawAffinityTerm, RawNodeTerm, selector};
-use crate::resources::{ContainerRequests, PodRequests, RawResources, Resources};
+use crate::labels::{AffinityTerm, Labels, NodeTerm, selector};
+use crate::resources::{ContainerRequests, PodRequests, Resources};
+
+mod raw;
+
+use raw::{
+    RawAffinity, RawContainer, RawNodeAffinity, RawPod, RawPodAffinity, RawPort, RawRequirements, RawSpec,
+    RawSpread, read,
+};
 
 /// One pod.
 #[derive(Clone, Debug)]
@@ -143,164 +149,8 @@ pub struct SpreadConstraint {
     pub honor_taints: bool,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawSpread {
-    max_skew: i64,
-    topology_key: Box<str>,
-    when_unsatisfiable: String,
-    label_selector: Value,
-    min_domains: Option<usize>,
-    node_affinity_policy: Option<String>,
-    node_taints_policy: Option<String>,
-    match_label_keys: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawPod<'a> {
-    metadata: RawMetadata,
-    #[serde(borrow)]
-    spec: RawSpec<'a>,
-    status: RawStatus,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawMetadata {
-    labels: Option<BTreeMap<Box<str>, Box<str>>>,
-}
-
-/// Parts that are large and the same for many pods are kept as text, to be hashed before they are
-/// read.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawSpec<'a> {
-    node_name: Option<Box<str>>,
-    scheduler_name: Option<Box<str>>,
-    priority: Option<i32>,
-    preemption_policy: Option<String>,
-    scheduling_gates: Option<Vec<Value>>,
-    host_network: Option<bool>,
-    #[serde(borrow)]
-    containers: Option<Vec<RawContainer<'a>>>,
-    #[serde(borrow)]
-    init_containers: Option<Vec<RawContainer<'a>>>,
-    #[serde(borrow)]
-    overhead: Option<&'a RawValue>,
-    #[serde(borrow)]
-    resources: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tolerations: Option<&'a RawValue>,
-    #[serde(borrow)]
-    node_selector: Option<&'a RawValue>,
-    #[serde(borrow)]
-    affinity: Option<&'a RawValue>,
-    #[serde(borrow)]
-    topology_spread_constraints: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawContainer<'a> {
-    image: Option<String>,
-    restart_policy: Option<String>,
-    #[serde(borrow)]
-    resources: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ports: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawRequirements {
-    requests: Option<RawResources>,
-    limits: Option<RawResources>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawPort {
-    #[serde(rename = "hostIP")]
-    host_ip: Option<String>,
-    host_port: Option<u16>,
-    protocol: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawAffinity {
-    node_affinity: Option<RawNodeAffinity>,
-    pod_affinity: Option<RawPodAffinity>,
-    pod_anti_affinity: Option<RawPodAffinity>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawNodeAffinity {
-    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
-    required: Option<RawNodeSelector>,
-    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
-    preferred: Option<Vec<RawPreferredNode>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawNodeSelector {
-    node_selector_terms: Option<Vec<RawNodeTerm>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawPreferredNode {
-    weight: i64,
-    preference: RawNodeTerm,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawPodAffinity {
-    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
-    required: Option<Vec<RawAffinityTerm>>,
-    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
-    preferred: Option<Vec<RawWeightedTerm>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawWeightedTerm {
-    weight: i64,
-    pod_affinity_term: RawAffinityTerm,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawStatus {
-    phase: Option<String>,
-    start_time: Option<Box<str>>,
-    nominated_node_name: Option<Box<str>>,
-    conditions: Option<Vec<RawCondition>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    reason: Option<Box<str>>,
-    message: Option<Box<str>>,
-}
-
 /// What a missing `spec.schedulerName` means.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
-
-fn read<T: for<'de> Deserialize<'de> + Default>(raw: Option<&RawValue>) -> Result<T, serde_json::Error> {
-    raw.map_or_else(
-        || Ok(T::default()),
-        |raw| Ok(serde_json::from_str::<Option<T>>(raw.get())?.unwrap_or_default()),
-    )
-}
 
 impl PodInfo {
     pub fn parse(object: &Object) -> Result<Self, serde_json::Error> {
@@ -379,12 +229,6 @@ impl PodInfo {
     /// `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
-    }
-}
-
-impl RawContainer<'_> {
-    fn is_sidecar(&self) -> bool {
-        self.restart_policy.as_deref() == Some("Always")
     }
 }
 
