@@ -69,7 +69,10 @@ impl Writer {
         let mut delay = SETTLE_FROM;
         loop {
             let first = match (&self.unsettled, requests) {
-                (None, requests) => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (None, requests) => {
+                    delay = SETTLE_FROM;
+                    requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                }
                 (Some(_), requests) => requests.recv_timeout(delay),
             };
             match first {
@@ -77,8 +80,6 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {
                     if self.settle().is_err() {
                         delay = (delay * 2).min(SETTLE_TO);
-                    } else {
-                        delay = SETTLE_FROM;
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -256,4 +257,61 @@ fn apply(
     }
     staged.meta.revision = revision;
     Ok(revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HistoryBound, WatchBound};
+
+    /// A writer whose last transaction failed, after `lands` says whether the disk has it.
+    fn unsettled(dir: &tempfile::TempDir, lands: bool) -> Writer {
+        let (disk, meta) = Disk::open(&dir.path().join("store"), 1 << 20).expect("opens");
+        let history = History::new(meta.revision, HistoryBound::default(), WatchBound::default());
+        let mut staged = Staged { meta, events: Vec::new() };
+        let writes = [Write::create("/a", "1"), Write::create("/b", "1")];
+        let mut results = Vec::new();
+        let result = disk.with("write", |database| {
+            write_group(database, [&writes[..]].into_iter(), &mut staged, &mut results)?;
+            if !lands {
+                let transaction = database.begin_write()?;
+                transaction.open_table(META)?.insert(REVISION, meta.revision)?;
+                transaction.commit()?;
+            }
+            Ok(())
+        });
+        result.expect("works");
+        Writer { disk: disk.into(), history: history.into(), meta, unsettled: Some(staged) }
+    }
+
+    #[test]
+    fn a_failed_commit_that_is_stored_is_made_known() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mut writer = unsettled(&dir, true);
+        let mut watch = writer.history.watch("/", 0).expect("current");
+        writer.settle().expect("the disk works");
+        assert_eq!(watch.try_next().map(|batch| batch.expect("open").len()), Some(2));
+        assert_eq!((writer.meta.revision, writer.history.revision()), (1, 1));
+        writer.settle().expect("nothing is left to do");
+        assert!(watch.try_next().is_none());
+    }
+
+    #[test]
+    fn a_failed_commit_that_is_not_stored_never_was() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mut writer = unsettled(&dir, false);
+        let mut watch = writer.history.watch("/", 0).expect("current");
+        writer.settle().expect("the disk works");
+        assert!(watch.try_next().is_none());
+        assert_eq!((writer.meta.revision, writer.history.revision()), (0, 0));
+    }
+
+    #[test]
+    fn a_disk_that_lost_what_it_had_stored_is_not_written_on() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let mut writer = unsettled(&dir, true);
+        writer.meta.revision = 5;
+        assert!(matches!(writer.settle(), Err(StoreError::Corrupt { .. })));
+        assert!(writer.unsettled.is_some(), "the next write asks again");
+    }
 }
