@@ -162,6 +162,14 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// As [`Node::shutdown`], without waiting.
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.workers.lock().clear();
+    }
+}
+
 /// A task that ends with its owner.
 struct Owned(JoinHandle<()>);
 
@@ -240,9 +248,8 @@ impl Dispatcher {
                         }
                     }
                 },
-                Some(uid) = ended.recv() => {
-                    self.workers.lock().remove(&uid);
-                }
+                // Its worker removes itself from memory last.
+                Some(uid) = ended.recv() => drop(self.workers.lock().remove(&uid)),
             }
         }
     }

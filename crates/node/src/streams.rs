@@ -32,6 +32,8 @@ use terminal::Terminal;
 
 /// How long a port of a pod may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a pod may take to be adopted once its state is known.
+const ADOPTION: Duration = Duration::from_secs(5);
 /// New sizes of a terminal that may wait.
 const RESIZES: usize = 4;
 
@@ -67,7 +69,7 @@ impl NodeStreams for Node {
         command: Vec<String>,
         streams: StreamFlags,
     ) -> Result<ExecSession, Status> {
-        let (supervisor, id) = self.running(pod, container)?;
+        let (supervisor, id) = self.running(pod, container).await?;
         let config = ExecConfig { argv: command, tty: streams.tty, ..ExecConfig::default() };
         if streams.tty {
             return exec_terminal(&supervisor, &id, config, streams).await;
@@ -94,7 +96,7 @@ impl NodeStreams for Node {
         streams: StreamFlags,
     ) -> Result<ExecSession, Status> {
         let view = self.find(pod)?;
-        let (supervisor, id) = self.running(pod, container)?;
+        let (supervisor, id) = self.running(pod, container).await?;
         let (tty, stdin) = {
             let view = view.borrow();
             let spec = pod::container(pod::spec(&view.pod), container);
@@ -145,13 +147,18 @@ impl Node {
         })
     }
 
-    /// The supervisor and the id of a container that runs.
-    fn running(&self, pod: &PodRef, container: &str) -> Result<(Supervisor, String), Status> {
-        let view = self.find(pod)?;
-        let view = view.borrow();
+    /// The supervisor and the id of a container that runs. Where the pod is just being adopted, its
+    /// supervisor is waited for.
+    async fn running(&self, pod: &PodRef, container: &str) -> Result<(Supervisor, String), Status> {
+        let mut view = self.find(pod)?;
         let gone = || {
             Status::internal(format!("unable to upgrade connection: container not found (\"{container}\")"))
         };
+        record(&view.borrow(), container)?.running().ok_or_else(gone)?;
+        let settled = view.wait_for(|view| {
+            view.sandbox.is_some() || record(view, container).is_ok_and(|record| record.running().is_none())
+        });
+        let view = tokio::time::timeout(ADOPTION, settled).await.map_err(|_| gone())?.map_err(|_| gone())?;
         let id = record(&view, container)?.running().map(|running| running.id.clone()).ok_or_else(gone)?;
         let supervisor = view.sandbox.as_ref().map(|sandbox| sandbox.supervisor.clone()).ok_or_else(gone)?;
         Ok((supervisor, id))

@@ -37,7 +37,9 @@ impl DirectoryWatch {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_DELETE_SELF;
         inotify.add_watch(directory, wanted)?;
-        Ok(DirectoryWatch { inotify: AsyncFd::with_interest(Handle(inotify), Interest::READABLE)? })
+        // SAFETY: the handle owns its descriptor and gives the same one for as long as it lives.
+        let inotify = unsafe { AsyncFd::register_with_interest(Handle(inotify), Interest::READABLE) }?;
+        Ok(DirectoryWatch { inotify })
     }
 
     /// Waits for a change since the last call.

@@ -24,7 +24,9 @@ impl Terminal {
     pub fn new(master: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL)?);
         fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Terminal { master: Arc::new(AsyncFd::new(master)?) })
+        // SAFETY: an owned descriptor stays open, and the same, for as long as it lives.
+        let master = unsafe { AsyncFd::register(master) }?;
+        Ok(Terminal { master: Arc::new(master) })
     }
 
     pub fn shared(&self) -> Arc<AsyncFd<OwnedFd>> {

@@ -150,6 +150,7 @@ pub fn apply(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Action> 
             probed(state, &id, probe, success, grace_seconds)
         }
         Event::TornDown => {
+            state.sandbox_ready = false;
             if let Stage::TearingDown(why) = &state.stage {
                 state.stage = Stage::Finished(why.clone());
             }

@@ -55,10 +55,16 @@ impl Worker {
     }
 
     /// Stops to look after the pod; its containers go on.
-    pub async fn abandon(self) {
+    pub async fn abandon(mut self) {
         self.task.abort();
         // It was aborted, or had ended before.
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -516,11 +522,13 @@ impl Task {
         }
     }
 
-    /// The last of a pod: its object, then its files.
+    /// The last of a pod: its files, then its object. When that is gone, nothing is left.
     async fn remove(&mut self) {
         self.removing = true;
-        self.publisher.finish(self.state.gone).await;
+        // What still cleans up after containers must not come between.
+        self.keepers.shutdown().await;
         let (pod_dir, log_dir) = (self.pod_dir.clone(), self.log_dir());
         teardown::remove_files(pod_dir, log_dir).await;
+        self.publisher.finish(self.state.gone).await;
     }
 }

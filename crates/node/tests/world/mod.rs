@@ -1,0 +1,237 @@
+//! A node under test, and an API server in memory that it knows.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use sampan_api::Gvr;
+use sampan_client::node_streams::PodRef;
+use sampan_client::testing::MemoryBackend;
+use sampan_client::typed::Resource;
+use sampan_client::{Client, Informer, InformerEvent, ListOptions, Target};
+use sampan_image::{ImageConfig, ImageStore, PackSource, Reference, RegistryClient, RegistryOptions};
+use sampan_net::NodeNetwork;
+use sampan_node::{Node, NodeConfig, RegistryPuller};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// Nothing here takes that long unless it is broken.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Leaves the machine's network and mounts. Before any thread is made.
+pub fn isolate() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("root");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("mounts are ours");
+}
+
+pub struct World {
+    node: Option<Node>,
+    client: Client,
+    images: ImageStore,
+    config: NodeConfig,
+    _files: tempfile::TempDir,
+}
+
+impl Drop for World {
+    /// A test that fails leaves nothing either.
+    fn drop(&mut self) {
+        drop(self.node.take());
+        for pod in fs::read_dir(self.config.pods_dir()).into_iter().flatten().flatten() {
+            if let Err(error) = sampan_runtime::cleanup(&pod.path().join("supervisor")) {
+                eprintln!("a supervisor is left: {error}");
+            }
+        }
+        self.remove_cgroups();
+    }
+}
+
+impl World {
+    pub async fn start() -> World {
+        let files = tempfile::tempdir().expect("a directory");
+        let network = NodeNetwork {
+            bridge: "sampan0".into(),
+            mtu: 1500,
+            pod_cidr: "10.42.0.0/24".parse().expect("a range"),
+            cluster_cidr: "10.42.0.0/16".parse().expect("a range"),
+            service_cidr: "10.43.0.0/16".parse().expect("a range"),
+            dns_ip: None,
+            node_ips: vec![[10, 42, 0, 1].into()],
+            node_port_addresses: Vec::new(),
+            cluster_links: Vec::new(),
+            forward_from_outside: false,
+            table: "sampan".into(),
+        };
+        let exe = std::env::current_exe().expect("runs from a file");
+        let mut config = NodeConfig::new(
+            "node",
+            files.path().join("data"),
+            exe,
+            network,
+            [10, 42, 0, 1].into(),
+            [10, 43, 0, 10].into(),
+        );
+        config.cgroup_root = PathBuf::from(format!("/sampan-test-node-{}", std::process::id()));
+        let images = ImageStore::open(&files.path().join("images")).expect("a store");
+        let image = files.path().join("image");
+        make_image(&image);
+        let reference = Reference::parse("test:1").expect("a name");
+        images.pack(PackSource::Directory(image), &reference, ImageConfig::default()).await.expect("packs");
+        let client = Client::new(MemoryBackend::new());
+        let mut world = World { node: None, client, images, config, _files: files };
+        world
+            .create(
+                "services",
+                json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+            "spec": {"clusterIP": "10.43.0.1", "ports": [{"name": "https", "port": 443}]}}),
+            )
+            .await;
+        world.launch().await;
+        world
+    }
+
+    async fn launch(&mut self) {
+        let registry = RegistryClient::new(RegistryOptions::default());
+        let puller = Arc::new(RegistryPuller { registry, store: self.images.clone() });
+        let node = Node::start(self.config.clone(), self.client.clone(), self.images.clone(), puller).await;
+        let node = node.expect("starts");
+        tokio::time::timeout(LIMIT, node.ready()).await.expect("gets ready");
+        self.node = Some(node);
+    }
+
+    pub async fn restart(&mut self) {
+        self.node.take().expect("it runs").shutdown().await;
+        self.launch().await;
+    }
+
+    pub async fn end(mut self) {
+        self.node.take().expect("it runs").shutdown().await;
+        let pods = fs::read_dir(self.config.pods_dir()).expect("a directory").count();
+        assert_eq!(pods, 0, "directories of pods are left");
+    }
+
+    fn remove_cgroups(&self) {
+        let relative = self.config.cgroup_root.strip_prefix("/").expect("absolute").to_owned();
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten() {
+            remove_cgroup(&hierarchy.path().join(&relative));
+        }
+        remove_cgroup(&Path::new("/sys/fs/cgroup").join(&relative));
+    }
+
+    pub fn node(&self) -> &Node {
+        self.node.as_ref().expect("it runs")
+    }
+
+    pub fn pod_ref(&self, name: &str) -> PodRef {
+        PodRef { namespace: "n".into(), name: name.into(), uid: String::new() }
+    }
+
+    pub async fn create(&self, resource: &'static str, object: Value) {
+        let gvr = Gvr::new("", "v1", resource);
+        let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        let target = Target { gvr: &gvr, namespace: namespace.as_deref(), name: "", subresource: None };
+        let body = serde_json::to_vec(&object).expect("serialises");
+        self.client.backend().create(target, body.into()).await.expect("is created");
+    }
+
+    pub async fn create_pod(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("node");
+        self.create(
+            "pods",
+            json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "n"}, "spec": spec}),
+        )
+        .await;
+    }
+
+    /// Marks a pod as the API server does on a graceful deletion.
+    pub async fn delete(&self, name: &str, grace: Option<i64>) {
+        let pods = self.client.namespaced::<Pod>("n");
+        let patch = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z",
+            "deletionGracePeriodSeconds": grace.unwrap_or(2)}});
+        pods.patch(name, sampan_client::PatchKind::Merge, &patch).await.expect("is patched");
+    }
+
+    /// The pod once it is as wanted.
+    pub async fn wait(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut seen = Value::Null;
+        let found = async {
+            let (sender, mut events) = mpsc::unbounded_channel();
+            let _informer = self.follow(sender);
+            while let Some(event) = events.recv().await {
+                if let InformerEvent::Applied { new, .. } = event
+                    && &*new.header.name == name
+                {
+                    seen = new.decode().expect("an object");
+                    if wanted(&seen) {
+                        return seen.clone();
+                    }
+                }
+            }
+            unreachable!("an informer goes on")
+        };
+        match tokio::time::timeout(LIMIT, found).await {
+            Ok(found) => found,
+            Err(_) => panic!("pod {name} is not as wanted: {}", seen),
+        }
+    }
+
+    pub async fn wait_gone(&self, name: &str) {
+        let gone = async {
+            let (sender, mut events) = mpsc::unbounded_channel();
+            let informer = self.follow(sender);
+            informer.synced().await;
+            let key = format!("n/{name}");
+            while informer.get(&key).is_some() {
+                events.recv().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, gone).await.unwrap_or_else(|_| panic!("pod {name} is still there"));
+    }
+
+    fn follow(&self, sender: mpsc::UnboundedSender<InformerEvent>) -> Informer {
+        Informer::start(self.client.clone(), Pod::gvr(), Some("n".into()), ListOptions::default(), sender)
+    }
+
+    /// Process ids whose command line has `text`.
+    pub fn processes(&self, text: &str) -> Vec<u32> {
+        let mut found: Vec<u32> = fs::read_dir("/proc")
+            .expect("proc")
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                line.starts_with("sh -c trap") && line.contains(text)
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+}
+
+fn make_image(dir: &Path) {
+    for part in ["bin", "etc", "tmp", "proc", "dev", "sys"] {
+        fs::create_dir_all(dir.join(part)).expect("makes");
+    }
+    fs::copy("/bin/busybox", dir.join("bin/busybox")).expect("Debian's busybox-static");
+    for applet in ["sh", "cat", "echo", "sleep", "hostname", "id", "true"] {
+        symlink("busybox", dir.join("bin").join(applet)).expect("links");
+    }
+}
+
+fn remove_cgroup(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // One that others use stays, and nothing here makes such.
+    let _ = fs::remove_dir(dir);
+}
