@@ -332,7 +332,6 @@ impl Scheduler {
         });
         let mut newer = PodInfo::clone(pod);
         newer.nominated = nominated.clone();
-        newer.unscheduled = Some((execute::UNSCHEDULABLE.into(), refusal.message.as_str().into()));
         let newer = Arc::new(newer);
         if pod.nominated != nominated || refusal.preemption.is_some() {
             self.cluster.nominate(&newer, nominated.as_deref());
@@ -362,7 +361,12 @@ impl Scheduler {
                 tracing::info!(pod = pod.key(), %node, %status, "a binding failed");
                 self.unbound(&pod, &status, feeds);
             }
-            Ok(Finished::Told) => {}
+            Ok(Finished::Told { retry: false, .. }) => {}
+            Ok(Finished::Told { uid, retry: true }) => {
+                if !self.cluster.is_assumed(&uid) {
+                    self.queue.failed(&uid, Instant::now());
+                }
+            }
             // Tasks do not panic; if one does, the runtime has said so, and its pod stays assumed
             // until the API says otherwise.
             Err(error) => tracing::error!(%error, "a write ended early"),

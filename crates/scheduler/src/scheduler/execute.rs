@@ -22,8 +22,12 @@ pub enum Finished {
         node: Arc<str>,
         result: Result<(), Box<Status>>,
     },
-    /// Conditions are told again with the next attempt, so that a failure needs no more.
-    Told,
+    /// Conditions that were not written are told with the next attempt.
+    Told {
+        uid: Box<str>,
+        /// Somebody who should make room did not: the pod must be decided on anew.
+        retry: bool,
+    },
 }
 
 #[derive(Clone)]
@@ -68,10 +72,12 @@ impl Writer {
 
     /// Makes room for a pod where that was decided, and says in its status why it waits.
     pub async fn refuse(self, pod: Arc<PodInfo>, refusal: Refusal, nominated: Option<Box<str>>) -> Finished {
+        let mut retry = false;
         if let Some(preemption) = &refusal.preemption {
             for victim in &preemption.victims {
                 if let Err(status) = self.preempt(victim).await {
                     tracing::warn!(pod = pod.key(), victim = victim.key(), %status, "a pod was not preempted");
+                    retry = true;
                 }
             }
             for other in &preemption.displaced {
@@ -84,7 +90,7 @@ impl Writer {
             status["nominatedNodeName"] = json!(nominated);
         }
         self.tell(&pod, status).await;
-        Finished::Told
+        Finished::Told { uid: pod.uid.clone(), retry }
     }
 
     async fn preempt(&self, victim: &PodInfo) -> Result<(), Box<Status>> {

@@ -187,6 +187,22 @@ async fn room_is_made_for_an_important_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preemption_that_fails_is_tried_again() {
+    let bench = Bench::start(vec![node_json("a", &json!({}))]).await;
+    let failures = AtomicUsize::new(0);
+    bench.backend.intercept(move |verb, target| {
+        let refused =
+            verb == "delete" && target.name == "low" && failures.fetch_add(1, Ordering::Relaxed) < 2;
+        if refused { Err(Status::unavailable("try again")) } else { Ok(()) }
+    });
+    bench.pod("low", &asking("4", 1)).await;
+    bench.until(|pods| node_of(pods, "low") == Some("a")).await;
+    bench.pod("high", &asking("3", 9)).await;
+    bench.until(|pods| node_of(pods, "high") == Some("a")).await;
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_victim_that_takes_its_time_is_waited_for() {
     let bench = Bench::start(vec![node_json("a", &json!({})), node_json("b", &json!({}))]).await;
     let slow = json!({ "metadata": { "finalizers": ["example.com/slow"] } });
