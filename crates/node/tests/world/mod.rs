@@ -1,5 +1,6 @@
 //! A node under test, and an API server in memory that it knows.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use sampan_image::{ImageConfig, ImageStore, PackSource, Reference, RegistryClien
 use sampan_net::NodeNetwork;
 use sampan_node::{Node, NodeConfig, RegistryPuller};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Nothing here takes that long unless it is broken.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub struct World {
     client: Client,
     images: ImageStore,
     config: NodeConfig,
+    /// Names of the pods that the node has deleted for good.
+    deleted: watch::Receiver<HashSet<String>>,
     _files: tempfile::TempDir,
 }
 
@@ -82,8 +85,18 @@ impl World {
         make_image(&image);
         let reference = Reference::parse("test:1").expect("a name");
         images.pack(PackSource::Directory(image), &reference, ImageConfig::default()).await.expect("packs");
-        let client = Client::new(MemoryBackend::new());
-        let mut world = World { node: None, client, images, config, _files: files };
+        let memory = MemoryBackend::shared();
+        let (sender, deleted) = watch::channel(HashSet::new());
+        memory.intercept(move |verb, target| {
+            if verb == "delete" && target.gvr.resource == "pods" {
+                sender.send_modify(|names: &mut HashSet<String>| {
+                    names.insert(target.name.to_owned());
+                });
+            }
+            Ok(())
+        });
+        let client = Client::new(memory);
+        let mut world = World { node: None, client, images, config, deleted, _files: files };
         world
             .create(
                 "services",
@@ -111,8 +124,8 @@ impl World {
 
     pub async fn end(mut self) {
         self.node.take().expect("it runs").shutdown().await;
-        let pods = fs::read_dir(self.config.pods_dir()).expect("a directory").count();
-        assert_eq!(pods, 0, "directories of pods are left");
+        let left = files_below(&self.config.pods_dir());
+        assert!(left.is_empty(), "files of pods are left: {left:?}");
     }
 
     fn remove_cgroups(&self) {
@@ -145,12 +158,13 @@ impl World {
         self.create(
             "pods",
             json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "n"}, "spec": spec}),
+            "metadata": {"name": name, "namespace": "n", "finalizers": ["test/keep"]}, "spec": spec}),
         )
         .await;
     }
 
-    /// Marks a pod as the API server does on a graceful deletion.
+    /// Marks a pod as the API server does on a graceful deletion. A finalizer keeps the object, which
+    /// the API in memory would remove at once.
     pub async fn delete(&self, name: &str, grace: Option<i64>) {
         let pods = self.client.namespaced::<Pod>("n");
         let patch = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z",
@@ -182,17 +196,11 @@ impl World {
         }
     }
 
+    /// Waits until the node deletes the pod's object, which is the last that it does for a pod.
     pub async fn wait_gone(&self, name: &str) {
-        let gone = async {
-            let (sender, mut events) = mpsc::unbounded_channel();
-            let informer = self.follow(sender);
-            informer.synced().await;
-            let key = format!("n/{name}");
-            while informer.get(&key).is_some() {
-                events.recv().await;
-            }
-        };
-        tokio::time::timeout(LIMIT, gone).await.unwrap_or_else(|_| panic!("pod {name} is still there"));
+        let mut deleted = self.deleted.clone();
+        let gone = deleted.wait_for(|names| names.contains(name));
+        tokio::time::timeout(LIMIT, gone).await.expect("the pod goes").expect("the API stays");
     }
 
     fn follow(&self, sender: mpsc::UnboundedSender<InformerEvent>) -> Informer {
@@ -224,6 +232,17 @@ fn make_image(dir: &Path) {
     for applet in ["sh", "cat", "echo", "sleep", "hostname", "id", "true"] {
         symlink("busybox", dir.join("bin").join(applet)).expect("links");
     }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        found.push(entry.path());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files_below(&entry.path()));
+        }
+    }
+    found
 }
 
 fn remove_cgroup(dir: &Path) {
