@@ -1,8 +1,9 @@
 //! What every cluster has from its first start: namespaces, roles, priority classes, and the
 //! services through which pods find the API and the DNS.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use futures_util::future::try_join_all;
 use sampan_api::{Gvr, Status};
 use serde_json::{Value, json};
 
@@ -15,31 +16,25 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 const API_OFFSET: u32 = 1;
 const DNS_OFFSET: u32 = 10;
 
-/// Where the API server's own service leads.
-#[derive(Clone, Copy, Debug)]
-pub struct Endpoint {
-    /// An address at which pods reach the server.
-    pub address: Ipv4Addr,
-    pub port: u16,
-}
-
 /// The address of the cluster's DNS.
 pub fn dns_address(registry: &Registry) -> Ipv4Addr {
     registry.allocators.range().address(DNS_OFFSET)
 }
 
 /// Creates what is missing. Existing objects are left as they are, except where the API server is
-/// reached, which is as it is now.
-pub async fn ensure(registry: &Registry, endpoint: Endpoint) -> Result<(), Status> {
+/// reached: pods reach it at `endpoint`.
+pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Status> {
     let core = |resource: &'static str| Gvr::new("", "v1", resource);
     for name in NAMESPACES {
         create(registry, &core("namespaces"), None, json!({"metadata": {"name": name}})).await?;
     }
-    for object in bootstrap::objects() {
+    // All at once: they share the store's syncs.
+    try_join_all(bootstrap::objects().into_iter().map(|object| async move {
         let gvr = Gvr::new(GROUP, "v1", object.kind.resource());
         let namespace = Some(object.namespace).filter(|namespace| !namespace.is_empty());
-        create(registry, &gvr, namespace, object.object).await?;
-    }
+        create(registry, &gvr, namespace, object.object).await
+    }))
+    .await?;
     for (name, value, purpose) in [
         ("system-node-critical", 2_000_001_000, "Pods without which a node does not work."),
         ("system-cluster-critical", 2_000_000_000, "Pods without which the cluster does not work."),
@@ -50,7 +45,7 @@ pub async fn ensure(registry: &Registry, endpoint: Endpoint) -> Result<(), Statu
     let range = registry.allocators.range();
     let api = json!({"metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"clusterIP": range.address(API_OFFSET).to_string(), "type": "ClusterIP", "sessionAffinity": "None",
-            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": endpoint.port}]}});
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": endpoint.port()}]}});
     create(registry, &core("services"), Some("default"), api).await?;
     let dns = json!({"metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
         "spec": {"clusterIP": dns_address(registry).to_string(), "type": "ClusterIP", "ports": [
@@ -61,14 +56,14 @@ pub async fn ensure(registry: &Registry, endpoint: Endpoint) -> Result<(), Statu
 }
 
 /// Says where the `kubernetes` service leads.
-async fn publish_endpoint(registry: &Registry, endpoint: Endpoint) -> Result<(), Status> {
-    let address = endpoint.address.to_string();
+async fn publish_endpoint(registry: &Registry, endpoint: SocketAddr) -> Result<(), Status> {
+    let address = endpoint.ip().to_string();
     let endpoints = json!({"metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": endpoint.port, "protocol": "TCP"}]}]});
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": endpoint.port(), "protocol": "TCP"}]}]});
     put(registry, &Gvr::new("", "v1", "endpoints"), "default", endpoints).await?;
     let slice = json!({"metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": endpoint.port, "protocol": "TCP"}]});
+        "ports": [{"name": "https", "port": endpoint.port(), "protocol": "TCP"}]});
     put(registry, &Gvr::new("discovery.k8s.io", "v1", "endpointslices"), "default", slice).await
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::commands::image::ImageArgs;
 use crate::config::RawConfig;
 use crate::{logging, server};
 
@@ -27,6 +28,8 @@ enum Command {
         #[command(flatten)]
         flags: RawConfig,
     },
+    /// Import, make, list and remove images of a running server
+    Image(ImageArgs),
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
 }
@@ -39,6 +42,10 @@ impl Cli {
                 let config = flags.or(file).check()?;
                 logging::start(&config.log, config.log_format)?;
                 server::run(config)?;
+            }
+            Command::Image(arguments) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(arguments.run())?;
             }
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "sampan", &mut std::io::stdout());

@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use crate::logging::LogFormat;
 
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/sampan";
+
 /// What `sampan server` can be told, on the command line or in the file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -71,6 +73,25 @@ pub struct Config {
     pub max_pods: u32,
     pub log: String,
     pub log_format: LogFormat,
+}
+
+impl Config {
+    /// The pods of this node: the first /24 of the cluster's range, or all of a smaller one.
+    pub fn node_cidr(&self) -> IpNet {
+        let length = self.cluster_cidr.prefix_len().max(24);
+        IpNet::new(self.cluster_cidr.network(), length).expect("a longer prefix of a valid network is valid")
+    }
+
+    /// The cgroup of all pods. Servers with other data directories on this machine have others.
+    pub fn cgroup_root(&self) -> PathBuf {
+        if self.data_dir == Path::new(DEFAULT_DATA_DIR) {
+            return "/sampan".into();
+        }
+        let hash = self.data_dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        format!("/sampan-{:08x}", hash as u32).into()
+    }
 }
 
 impl RawConfig {
@@ -141,7 +162,7 @@ impl RawConfig {
             bail!("maxPods: must be at least 1");
         }
         Ok(Config {
-            data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| "/var/lib/sampan".into()))?,
+            data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()))?,
             listen,
             tls_san: self.tls_san,
             node_name,

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod admin;
 mod cli;
+mod commands;
 mod config;
 mod logging;
 mod server;

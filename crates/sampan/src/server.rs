@@ -15,11 +15,20 @@ use sampan_apiserver::strategy::service::Allocators;
 use sampan_apiserver::{ApiServer, bootstrap, listener};
 use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
+use sampan_controllers::ControllersConfig;
+use sampan_image::{ImageStore, RegistryClient, RegistryOptions};
+use sampan_net::NodeNetwork;
+use sampan_node::{Node, NodeConfig, RegistryPuller};
+use sampan_scheduler::SchedulerConfig;
 use sampan_storage::{Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin;
 use crate::config::Config;
+
+/// The place of the cluster's DNS in the service range.
+const DNS_OFFSET: u32 = 10;
 
 /// How long components have to end after a signal.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -42,20 +51,128 @@ async fn serve(config: Config) -> Result<()> {
         .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
     let mut tasks = Tasks::default();
     let readiness = Readiness::default();
-    let store: Arc<dyn Store> = Arc::new(open_store(&config).await?);
-    let (server, pki) = start_api(&config, store.clone(), &mut tasks, &readiness).await?;
-    let _ = server.client(User::component("system:admin", &[MASTERS_GROUP]));
+    let network = node_network(&config);
+    // The network stands before anything listens on it.
+    let links = tokio::task::spawn_blocking({
+        let network = network.clone();
+        move || sampan_net::ensure_node(&network)
+    });
+    let (store, images) = tokio::try_join!(open_store(&config), open_images(&config))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    links.await?.context("cannot set up the node's network; `sampan doctor` checks what it needs")?;
+    let (server, pki) = start_api(&config, &network, store.clone(), &mut tasks, &readiness).await?;
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
-    readiness.ready().await;
-    tracing::info!(address = %config.listen, elapsed_ms = started.elapsed().as_millis() as u64, "ready");
-    wait_for_end(&mut tasks).await?;
+    start_control(&server, &pki, &mut tasks, &readiness);
+    let node = start_node(&config, network, &server, images.clone(), &mut tasks, &readiness).await?;
+    let socket = admin::serve(&config.data_dir, images, tasks.shutdown())?;
+    tasks.spawn("admin socket", socket);
+    tasks.spawn("announcement", {
+        let (readiness, shutdown) = (readiness.clone(), tasks.shutdown());
+        async move {
+            readiness.ready().await;
+            tracing::info!(address = %config.listen, elapsed_ms = started.elapsed().as_millis() as u64, "ready");
+            shutdown.requested().await;
+        }
+    });
+    let ended = wait_for_end(&mut tasks).await;
     server.sessions.shut_down().await;
     let aborted = tasks.stop(STOP_DEADLINE).await;
     if aborted > 0 {
         tracing::warn!(aborted, "tasks did not end in time");
     }
+    drop(server);
+    match Arc::into_inner(node) {
+        Some(node) => node.shutdown().await,
+        None => tracing::warn!("the node is still in use; its containers go on all the same"),
+    }
     store.close().await;
-    Ok(())
+    ended
+}
+
+/// What this node's network is made of.
+fn node_network(config: &Config) -> NodeNetwork {
+    let node_cidr = config.node_cidr();
+    let mut network = NodeNetwork {
+        bridge: "sampan0".to_owned(),
+        mtu: 1500,
+        pod_cidr: node_cidr,
+        cluster_cidr: config.cluster_cidr,
+        service_cidr: config.service_range.to_string().parse().expect("a checked range is a CIDR"),
+        dns_ip: Some(config.service_range.address(DNS_OFFSET).into()),
+        node_ips: Vec::new(),
+        node_port_addresses: config.node_port_addresses.clone(),
+        cluster_links: Vec::new(),
+        forward_from_outside: false,
+        table: "sampan".to_owned(),
+    };
+    network.node_ips.push(node_address(config, &network));
+    network
+}
+
+/// The node's own address: where it listens, or, when that is loopback, its address among its pods.
+fn node_address(config: &Config, network: &NodeNetwork) -> IpAddr {
+    let listen = config.listen.ip();
+    if listen.is_loopback() || listen.is_unspecified() { network.gateway() } else { listen }
+}
+
+async fn open_images(config: &Config) -> Result<ImageStore> {
+    let directory = config.data_dir.join("images");
+    Ok(tokio::task::spawn_blocking(move || ImageStore::open(&directory)).await??)
+}
+
+/// Starts the scheduler and the controllers.
+fn start_control(server: &Arc<ApiServer>, pki: &Pki, tasks: &mut Tasks, readiness: &Readiness) {
+    let client = |name: &str| server.client(User::component(name, &[MASTERS_GROUP]));
+    let (gate, shutdown) = (readiness.gate("scheduler"), tasks.shutdown());
+    let scheduler = client("system:kube-scheduler");
+    tasks.spawn("scheduler", async move {
+        sampan_scheduler::run(scheduler, SchedulerConfig::default(), || gate.open(), shutdown.requested()).await;
+    });
+    let (gate, shutdown) = (readiness.gate("controllers"), tasks.shutdown());
+    let controllers = client("system:kube-controller-manager");
+    let config = ControllersConfig { ca_pem: pki.ca_pem().to_owned() };
+    tasks.spawn("controllers", async move {
+        sampan_controllers::run(controllers, config, || gate.open(), shutdown).await;
+    });
+}
+
+/// Starts this machine's node.
+async fn start_node(
+    config: &Config,
+    network: NodeNetwork,
+    server: &Arc<ApiServer>,
+    images: ImageStore,
+    tasks: &mut Tasks,
+    readiness: &Readiness,
+) -> Result<Arc<Node>> {
+    let gate = readiness.gate("node");
+    let user = User::component(&format!("system:node:{}", config.node_name), &["system:nodes", MASTERS_GROUP]);
+    let node_ip = node_address(config, &network);
+    let mut node_config = NodeConfig::new(
+        &config.node_name,
+        &config.data_dir,
+        std::env::current_exe().context("cannot find the running binary")?,
+        network,
+        node_ip,
+        config.service_range.address(DNS_OFFSET).into(),
+    );
+    node_config.cluster_domain = config.cluster_domain.clone();
+    node_config.max_pods = config.max_pods;
+    node_config.cgroup_root = config.cgroup_root();
+    let registry = RegistryClient::new(RegistryOptions::default());
+    let puller = Arc::new(RegistryPuller { registry, store: images.clone() });
+    let node = Arc::new(Node::start(node_config, server.client(user), images, puller).await?);
+    server.set_node(node.clone());
+    tasks.spawn_until_shutdown("node readiness", {
+        let node = node.clone();
+        async move {
+            node.ready().await;
+            gate.open();
+            drop(node);
+            std::future::pending().await
+        }
+    });
+    Ok(node)
 }
 
 async fn open_store(config: &Config) -> Result<RedbStore> {
@@ -69,6 +186,7 @@ async fn open_store(config: &Config) -> Result<RedbStore> {
 /// Starts the API server and answers once it listens.
 async fn start_api(
     config: &Config,
+    network: &NodeNetwork,
     store: Arc<dyn Store>,
     tasks: &mut Tasks,
     readiness: &Readiness,
@@ -101,17 +219,22 @@ async fn start_api(
             }
         }
     });
-    let endpoint = bootstrap::Endpoint { address: Ipv4Addr::LOCALHOST, port: config.listen.port() };
-    bootstrap::ensure(&registry, endpoint).await?;
+    let inside = SocketAddr::new(network.gateway(), config.listen.port());
+    bootstrap::ensure(&registry, inside).await?;
     let authenticator = Authenticator { tokens, anonymous: true };
     let server = ApiServer::new(registry, authenticator, address.to_string(), readiness.clone());
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
-    let socket = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}; choose another address with --listen", config.listen)
-    })?;
     let tls = Arc::new(pki.server_config()?);
-    tasks.spawn("listener", listener::serve(server.clone(), socket, tls, tasks.shutdown()));
+    // Clients of the machine, and pods: the second address is of the bridge and leads nowhere else.
+    let both = [config.listen, inside];
+    let addresses = if config.listen.ip().is_unspecified() { &both[..1] } else { &both[..] };
+    for address in addresses {
+        let socket = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))?;
+        tasks.spawn("listener", listener::serve(server.clone(), socket, tls.clone(), tasks.shutdown()));
+    }
     gate.open();
     Ok((server, pki))
 }

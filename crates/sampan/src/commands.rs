@@ -1,0 +1,3 @@
+//! Commands that talk to a running server.
+
+pub mod image;

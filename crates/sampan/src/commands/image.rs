@@ -1,0 +1,176 @@
+//! `sampan image`: asks the running server over its admin socket.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use futures_util::TryStreamExt as _;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::AsyncRead;
+use tokio::net::UnixStream;
+use tokio_util::io::ReaderStream;
+
+use crate::admin::{ImageSummary, PackRequest, socket_path};
+use crate::config::DEFAULT_DATA_DIR;
+
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 64 << 20;
+
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    /// Data directory of the running server
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR, global = true)]
+    data_dir: PathBuf,
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ImageCommand {
+    /// Import an OCI or docker archive (plain, gzip or zstd); `-` reads standard input
+    Import {
+        file: PathBuf,
+        /// Name of an image that the archive does not name
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Make an image of a directory
+    Pack {
+        directory: PathBuf,
+        tag: String,
+        /// Word of the entrypoint; may be repeated
+        #[arg(long, allow_hyphen_values = true)]
+        entrypoint: Vec<String>,
+        /// Word of the default command; may be repeated
+        #[arg(long, allow_hyphen_values = true)]
+        cmd: Vec<String>,
+        /// NAME=VALUE; may be repeated
+        #[arg(long)]
+        env: Vec<String>,
+        /// User and group, by name or number
+        #[arg(long, default_value = "")]
+        user: String,
+        #[arg(long, default_value = "")]
+        workdir: String,
+    },
+    /// List images
+    Ls,
+    /// Remove an image by name, digest or id
+    Rm { name: String },
+    /// Remove every image that no container uses
+    Prune,
+}
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+impl ImageArgs {
+    pub async fn run(self) -> Result<()> {
+        let socket = socket_path(&self.data_dir);
+        match self.command {
+            ImageCommand::Import { file, name } => import(&socket, &file, name.as_deref()).await,
+            ImageCommand::Pack { directory, tag, entrypoint, cmd, env, user, workdir } => {
+                let directory = std::fs::canonicalize(&directory)
+                    .with_context(|| format!("cannot read the directory {}", directory.display()))?;
+                let request = PackRequest { directory, tag, entrypoint, cmd, env, user, working_dir: workdir };
+                let body = full(serde_json::to_vec(&request)?);
+                let image: ImageSummary = serde_json::from_value(send(&socket, Method::POST, "/images/pack", body).await?)?;
+                println!("{}  {}", image.names.join(" "), image.id);
+                Ok(())
+            }
+            ImageCommand::Ls => list(&socket).await,
+            ImageCommand::Rm { name } => {
+                let path = format!("/images?name={}", encode(&name));
+                print_removed(&send(&socket, Method::DELETE, &path, empty()).await?);
+                Ok(())
+            }
+            ImageCommand::Prune => {
+                print_removed(&send(&socket, Method::POST, "/images/prune", empty()).await?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn print_removed(answer: &Value) {
+    let texts = |field: &str| answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    texts("names").for_each(|name| println!("untagged {name}"));
+    texts("images").for_each(|image| println!("deleted {image}"));
+}
+
+async fn import(socket: &Path, file: &Path, name: Option<&str>) -> Result<()> {
+    let reader: Box<dyn AsyncRead + Send + Sync + Unpin> = if file == Path::new("-") {
+        Box::new(tokio::io::stdin())
+    } else {
+        Box::new(tokio::fs::File::open(file).await.with_context(|| format!("cannot open {}", file.display()))?)
+    };
+    let frames = ReaderStream::with_capacity(reader, 256 << 10).map_ok(Frame::data);
+    let path = name.map_or("/images/import".to_owned(), |name| format!("/images/import?name={}", encode(name)));
+    let answer = send(socket, Method::POST, &path, BodyExt::boxed(StreamBody::new(frames))).await?;
+    for name in answer["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+async fn list(socket: &Path) -> Result<()> {
+    let images: Vec<ImageSummary> = serde_json::from_value(send(socket, Method::GET, "/images", empty()).await?)?;
+    println!("{:<52} {:<14} SIZE", "NAME", "ID");
+    for image in images {
+        let id = image.id.trim_start_matches("sha256:");
+        let size = format!("{:.1} MB", image.size as f64 / 1e6);
+        let names = if image.names.is_empty() { vec!["<none>".to_owned()] } else { image.names };
+        for name in names {
+            println!("{name:<52} {:<14} {size}", id.get(..12).unwrap_or(id));
+        }
+    }
+    Ok(())
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+fn empty() -> Body {
+    BodyExt::boxed(Empty::new().map_err(|never| match never {}))
+}
+
+fn full(bytes: Vec<u8>) -> Body {
+    BodyExt::boxed(Full::new(Bytes::from(bytes)).map_err(|never| match never {}))
+}
+
+async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<Value> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!("cannot reach a running server at {}; start it, or name its --data-dir", socket.display())
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "sampan")
+        .header("content-type", "application/json")
+        .body(body)?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let answer = answer.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+    connection.abort();
+    let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+    if !status.is_success() {
+        match value["error"].as_str() {
+            Some(message) => bail!("{message}"),
+            None => bail!("the server answered {status}: {}", String::from_utf8_lossy(&answer)),
+        }
+    }
+    Ok(value)
+}
