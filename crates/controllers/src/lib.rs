@@ -11,6 +11,7 @@ use sampan_base::drain::Shutdown;
 use sampan_client::Client;
 use sampan_client::events::EventRecorder;
 
+mod claim;
 mod controller;
 mod deployment;
 mod discovery;
@@ -19,6 +20,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod expectations;
 mod garbage_collector;
+mod job;
 mod namespace;
 mod pods;
 mod replica_set;
@@ -28,6 +30,7 @@ mod service_pods;
 mod slice_packing;
 #[cfg(test)]
 mod testing;
+mod ttl_after_finished;
 mod view;
 
 use controller::Fleet;
@@ -62,6 +65,8 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(endpoints::LegacyEndpoints::default());
     fleet.add(endpoint_slice_mirroring::EndpointSliceMirrors::default());
     fleet.add(namespace::Namespaces);
+    fleet.add(job::Jobs::default());
+    fleet.add(ttl_after_finished::TtlAfterFinished);
     shared.view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(shared.clone());

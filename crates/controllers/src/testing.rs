@@ -20,7 +20,7 @@ use crate::{ControllersConfig, Shared};
 pub(crate) struct Bench {
     pub shared: Arc<Shared>,
     /// Taken by tests that run a fleet.
-    pub feed: Feed,
+    feed: Option<Feed>,
 }
 
 impl Bench {
@@ -30,10 +30,14 @@ impl Bench {
         let (view, feed) = View::start(&client);
         view.synced().await;
         let config = ControllersConfig { ca_pem: "the certificate".to_owned() };
-        Bench { shared: Arc::new(Shared { client, view, events, config }), feed }
+        Bench { shared: Arc::new(Shared { client, view, events, config }), feed: Some(feed) }
     }
 
-    fn backend(&self) -> &SharedBackend {
+    pub fn take_feed(&mut self) -> Feed {
+        self.feed.take().expect("taken once")
+    }
+
+    pub fn backend(&self) -> &SharedBackend {
         self.shared.client.backend()
     }
 
