@@ -42,8 +42,8 @@ fn collect(directory: &Path, depth: usize, devices: &mut Vec<LinuxDevice>) {
         device
             .set_path(entry.path())
             .set_typ(typ)
-            .set_major(i64::try_from(libc::major(number)).unwrap_or(0))
-            .set_minor(i64::try_from(libc::minor(number)).unwrap_or(0))
+            .set_major(i64::from(libc::major(number)))
+            .set_minor(i64::from(libc::minor(number)))
             .set_file_mode(Some(metadata.mode() & 0o7777))
             .set_uid(Some(metadata.uid()))
             .set_gid(Some(metadata.gid()));

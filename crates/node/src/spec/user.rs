@@ -55,10 +55,10 @@ impl UserFiles {
 fn read_inside(root: &Path, path: &str) -> String {
     let mut text = String::new();
     let opened = crate::volumes::inside::open_file(root, Path::new(path));
-    if let Ok(file) = opened {
-        if file.take(FILE_LIMIT).read_to_string(&mut text).is_err() {
-            text.clear();
-        }
+    if let Ok(file) = opened
+        && file.take(FILE_LIMIT).read_to_string(&mut text).is_err()
+    {
+        text.clear();
     }
     text
 }

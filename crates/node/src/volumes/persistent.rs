@@ -12,7 +12,7 @@ use super::host_path::{self, HostPathError};
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     #[error("{0}")]
-    Api(Status),
+    Api(Box<Status>),
     #[error("persistentvolumeclaim \"{0}\" is not bound")]
     Unbound(String),
     #[error("persistentvolume \"{0}\" is of no kind that this node can mount")]
@@ -24,11 +24,15 @@ pub enum ClaimError {
 /// The directory of the volume that a claim is bound to.
 pub async fn resolve(client: &Client, namespace: &str, claim: &str) -> Result<PathBuf, ClaimError> {
     let claims = client.namespaced::<PersistentVolumeClaim>(namespace);
-    let found = claims.get(claim).await.map_err(ClaimError::Api)?;
+    let found = claims.get(claim).await.map_err(|status| ClaimError::Api(Box::new(status)))?;
     let bound = found.status.and_then(|status| status.phase).is_some_and(|phase| phase == "Bound");
     let volume = found.spec.and_then(|spec| spec.volume_name).filter(|name| bound && !name.is_empty());
     let name = volume.ok_or_else(|| ClaimError::Unbound(claim.to_owned()))?;
-    let volume = client.all::<PersistentVolume>().get(&name).await.map_err(ClaimError::Api)?;
+    let volume = client
+        .all::<PersistentVolume>()
+        .get(&name)
+        .await
+        .map_err(|status| ClaimError::Api(Box::new(status)))?;
     let spec = volume.spec.unwrap_or_default();
     match (spec.host_path, spec.local) {
         (Some(source), _) => {

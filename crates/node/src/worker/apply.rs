@@ -172,12 +172,12 @@ fn post_start(state: &mut PodState, id: &str, failed: bool) -> Vec<Action> {
     if failed {
         return stop(state, id, StopReason::HookFailed, None, |_| "FailedPostStartHook".to_owned());
     }
-    if let Some(record) = state.by_id(id) {
-        if let Some(running) = record.running_mut() {
-            running.hooked = true;
-            let complete = running.started;
-            record.was_started |= complete;
-        }
+    if let Some(record) = state.by_id(id)
+        && let Some(running) = record.running_mut()
+    {
+        running.hooked = true;
+        let complete = running.started;
+        record.was_started |= complete;
     }
     Vec::new()
 }
@@ -197,12 +197,12 @@ fn probed(
             Vec::new()
         }
         (ProbeKind::Startup, true) => {
-            if let Some(record) = state.by_id(id) {
-                if let Some(running) = record.running_mut() {
-                    running.started = true;
-                    let complete = running.hooked;
-                    record.was_started |= complete;
-                }
+            if let Some(record) = state.by_id(id)
+                && let Some(running) = record.running_mut()
+            {
+                running.started = true;
+                let complete = running.hooked;
+                record.was_started |= complete;
             }
             Vec::new()
         }

@@ -46,10 +46,10 @@ impl Lifecycle {
             }
         };
         let probes = async {
-            if let Some(probe) = self.container.startup_probe.as_ref().filter(|_| !self.running.started) {
-                if !self.startup(probe).await {
-                    return;
-                }
+            if let Some(probe) = self.container.startup_probe.as_ref().filter(|_| !self.running.started)
+                && !self.startup(probe).await
+            {
+                return;
             }
             tokio::join!(
                 self.repeat(ProbeKind::Liveness, self.container.liveness_probe.as_ref()),

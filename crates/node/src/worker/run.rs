@@ -496,9 +496,9 @@ impl Task {
         }
         self.stored = Some(text);
         let pod_dir = self.pod_dir.clone();
-        match tokio::task::spawn_blocking(move || stored.write(&pod_dir)).await {
-            Ok(Err(error)) => tracing::error!(error = chain(&error), "a pod's state is not written"),
-            Ok(Ok(())) | Err(_) => {}
+        let written = tokio::task::spawn_blocking(move || stored.write(&pod_dir)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(error = chain(&error), "a pod's state is not written");
         }
     }
 
