@@ -22,12 +22,15 @@ mod expectations;
 mod garbage_collector;
 mod job;
 mod namespace;
+mod node_lifecycle;
+mod pod_garbage_collector;
 mod pods;
 mod replica_set;
 mod root_ca;
 mod service_account;
 mod service_pods;
 mod slice_packing;
+mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod ttl_after_finished;
@@ -67,6 +70,9 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(namespace::Namespaces);
     fleet.add(job::Jobs::default());
     fleet.add(ttl_after_finished::TtlAfterFinished);
+    fleet.add(node_lifecycle::Nodes::default());
+    fleet.add(taint_eviction::TaintEviction::default());
+    fleet.add(pod_garbage_collector::PodGarbageCollector);
     shared.view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(shared.clone());

@@ -13,7 +13,7 @@ use sampan_client::{
 };
 use serde_json::Value;
 
-use crate::view::{Feed, View};
+use crate::view::{Feed, Kind, View};
 use crate::{ControllersConfig, Shared};
 
 /// What a controller's test needs.
@@ -35,6 +35,13 @@ impl Bench {
 
     pub fn take_feed(&mut self) -> Feed {
         self.feed.take().expect("taken once")
+    }
+
+    /// Waits until the view has an object.
+    pub async fn shown(&self, kind: Kind, key: &str) {
+        while self.shared.view.of(kind).get(key).is_none() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub fn backend(&self) -> &SharedBackend {
