@@ -21,7 +21,7 @@ use crate::upstream::{UpstreamList, Upstreams};
 
 mod exchange;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use exchange::ExchangeError;
 
