@@ -11,6 +11,8 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod quantity;
+pub mod printers;
+pub mod protobuf;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -5,11 +5,13 @@
 //! without touching the JSON.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// One API object at one revision. Shared, never changed.
 #[derive(Clone)]
@@ -94,7 +96,31 @@ impl fmt::Debug for Object {
 #[derive(Deserialize)]
 struct RawObject<'a> {
     #[serde(borrow, default)]
-    metadata: RawMetadata<'a>,
+    metadata: Braced<RawMetadata<'a>>,
+}
+
+/// A structure that stands in braces: serde would also read an array of its fields.
+#[derive(Default)]
+struct Braced<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Braced<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Braced<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Braced<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(entries)).map(Braced)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -110,7 +136,7 @@ struct RawMetadata<'a> {
     creation_timestamp: Option<Box<str>>,
     deletion_timestamp: Option<Box<str>>,
     finalizers: Option<Vec<Box<str>>>,
-    owner_references: Option<Vec<RawOwnerReference>>,
+    owner_references: Option<Vec<Braced<RawOwnerReference>>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -127,20 +153,21 @@ struct RawOwnerReference {
 impl Header {
     /// Reads the header out of an object's JSON.
     pub fn parse(json: &[u8]) -> Result<Self, ObjectError> {
-        let raw: RawObject<'_> = serde_json::from_slice(json).map_err(ObjectError::Decode)?;
-        let metadata = raw.metadata;
+        let Braced(raw): Braced<RawObject<'_>> = serde_json::from_slice(json).map_err(ObjectError::Decode)?;
+        let Braced(metadata) = raw.metadata;
         let revision = match metadata.resource_version.as_deref() {
             None | Some("") => 0,
             Some(text) => text.parse().map_err(|_| ObjectError::Revision(text.to_owned()))?,
         };
-        let owners = metadata.owner_references.unwrap_or_default().into_iter().map(|owner| OwnerReference {
-            api_version: owner.api_version.unwrap_or_default(),
-            kind: owner.kind.unwrap_or_default(),
-            name: owner.name.unwrap_or_default(),
-            uid: owner.uid.unwrap_or_default(),
-            controller: owner.controller.unwrap_or_default(),
-            block_owner_deletion: owner.block_owner_deletion.unwrap_or_default(),
-        });
+        let owners =
+            metadata.owner_references.unwrap_or_default().into_iter().map(|Braced(owner)| OwnerReference {
+                api_version: owner.api_version.unwrap_or_default(),
+                kind: owner.kind.unwrap_or_default(),
+                name: owner.name.unwrap_or_default(),
+                uid: owner.uid.unwrap_or_default(),
+                controller: owner.controller.unwrap_or_default(),
+                block_owner_deletion: owner.block_owner_deletion.unwrap_or_default(),
+            });
         Ok(Header {
             name: metadata.name.unwrap_or_default(),
             namespace: metadata.namespace.unwrap_or_default(),
@@ -174,7 +201,11 @@ impl Header {
 
     /// `namespace/name`, or `name` for objects of the cluster.
     pub fn key(&self) -> String {
-        if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.to_string()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -202,7 +233,14 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_an_error() {
-        for json in [&b"[]"[..], b"{\"metadata\":[]}", b"{\"metadata\":{\"resourceVersion\":\"x\"}}", b"", b"{"] {
+        for json in [
+            &b"[]"[..],
+            b"{\"metadata\":[]}",
+            b"{\"metadata\":{\"ownerReferences\":[[]]}}",
+            b"{\"metadata\":{\"resourceVersion\":\"x\"}}",
+            b"",
+            b"{",
+        ] {
             assert!(Header::parse(json).is_err(), "{json:?}");
         }
     }

@@ -4,6 +4,9 @@
 //! `overlay.txt` there and writes `types.txt` (what a request's body may hold) and
 //! `descriptions.zz` (zlib: the documentation of every type and field, one line each, in the order
 //! of `types.txt`). The formats are described in `crates/api/src/schema/parse.rs`.
+//!
+//! How the same types lie in protobuf (`protobuf.txt`) is written by the Go command in `protobuf`
+//! beside this one, as only the Go types know it: `cd protobuf && go run . > …/protobuf.txt`.
 
 mod overlay;
 mod roots;
