@@ -44,7 +44,14 @@ pub(crate) struct Nodes {
 /// The last sign of life of a node.
 struct Heard {
     at: Instant,
+    told: Told,
+}
+
+/// What a node said last.
+#[derive(Clone, PartialEq)]
+struct Told {
     heartbeat: Option<Timestamp>,
+    ready: String,
 }
 
 #[async_trait]
@@ -114,12 +121,17 @@ impl Nodes {
     fn silence_left(&self, node: &Node, name: &str) -> Duration {
         let ready = ready_condition(node);
         let heartbeat = ready.and_then(|ready| ready.last_heartbeat_time.as_ref()).map(|time| time.0);
+        let told = Told { heartbeat, ready: ready.map(|ready| ready.status.clone()).unwrap_or_default() };
         let grace = if ready.is_some() { GRACE } else { STARTUP_GRACE };
         let now = Instant::now();
         let mut all = self.heard.lock();
-        let heard = all.entry(name.to_owned()).or_insert(Heard { at: now, heartbeat });
-        if heard.heartbeat != heartbeat {
-            *heard = Heard { at: now, heartbeat };
+        let heard = all.entry(name.to_owned()).or_insert(Heard { at: now, told: told.clone() });
+        if heard.told != told {
+            // That nobody knows is what this controller says.
+            if heard.told.heartbeat != told.heartbeat || told.ready != "Unknown" {
+                heard.at = now;
+            }
+            heard.told = told;
         }
         (heard.at + grace).saturating_duration_since(now)
     }

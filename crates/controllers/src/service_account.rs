@@ -54,3 +54,36 @@ impl Controller for ServiceAccounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::Fleet;
+    use crate::root_ca::RootCertificates;
+    use crate::testing::{Bench, until};
+
+    #[tokio::test]
+    async fn every_namespace_has_what_pods_need() {
+        let mut bench = Bench::start().await;
+        let mut fleet = Fleet::new(bench.shared.clone());
+        fleet.add(ServiceAccounts);
+        fleet.add(RootCertificates);
+        let running = fleet.start(bench.take_feed());
+        bench.create("", "v1", "namespaces", "", json!({"metadata": {"name": "n"}})).await;
+        let first =
+            until(&bench, ("", "serviceaccounts"), |account| account["metadata"]["name"] == NAME).await;
+        bench.delete("", "v1", "serviceaccounts", "n", NAME).await;
+        until(&bench, ("", "serviceaccounts"), |account| {
+            account["metadata"]["uid"] != first["metadata"]["uid"]
+        })
+        .await;
+        let right = |map: &serde_json::Value| map["data"] == json!({"ca.crt": "the certificate"});
+        let mut map = until(&bench, ("", "configmaps"), right).await;
+        map["data"] = json!({"ca.crt": "another"});
+        bench.update("", "v1", "configmaps", "n", "kube-root-ca.crt", map).await;
+        until(&bench, ("", "configmaps"), right).await;
+        running.stop().await;
+    }
+}

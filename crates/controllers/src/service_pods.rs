@@ -17,10 +17,11 @@ use crate::view::{Kind, decode};
 /// decoding any.
 #[derive(Default)]
 pub(crate) struct ServiceSelectors {
-    /// By namespace, then by name.
-    by_namespace: Mutex<HashMap<Box<str>, HashMap<Box<str>, Selector>>>,
+    by_namespace: Mutex<HashMap<Box<str>, NamedSelectors>>,
 }
 
+/// By the service's name.
+type NamedSelectors = HashMap<Box<str>, Selector>;
 type Selector = Vec<(Box<str>, Box<str>)>;
 
 #[derive(Deserialize)]

@@ -100,11 +100,9 @@ fn pack(
     changes: &mut Changes,
 ) {
     let mut missing: HashMap<Identity, Endpoint> = HashMap::new();
-    let mut order = 0_usize;
     let mut ranks: HashMap<Vec<String>, usize> = HashMap::new();
-    for endpoint in endpoints {
+    for (order, endpoint) in endpoints.into_iter().enumerate() {
         ranks.insert(endpoint.addresses.clone(), order);
-        order += 1;
         missing.insert(identity(&endpoint), endpoint);
     }
     let is_placeholder = missing.is_empty();

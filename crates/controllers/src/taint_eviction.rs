@@ -47,10 +47,8 @@ impl Controller for TaintEviction {
             (Kind::Node, InformerEvent::Deleted(old)) => {
                 self.note(shared, &old.header.name, Vec::new(), queue)
             }
-            (Kind::Pod, InformerEvent::Applied { new, .. }) => {
-                if !new.header.is_terminating() && !self.tainted.lock().is_empty() {
-                    queue.add(new.key());
-                }
+            (Kind::Pod, InformerEvent::Applied { new, .. }) if !self.tainted.lock().is_empty() => {
+                queue.add(new.key());
             }
             (Kind::Pod, InformerEvent::Deleted(old)) => {
                 self.since.lock().remove(&old.key());

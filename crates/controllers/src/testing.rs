@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use sampan_api::object::ObjectRef;
 use sampan_api::table::Table;
 use sampan_api::{Gvr, Status};
 use sampan_client::events::EventRecorder;
 use sampan_client::testing::MemoryBackend;
 use sampan_client::{
-    Backend, Client, DeleteOptions, ListOptions, ObjectList, PatchKind, SharedBackend, Target, WatchStream,
+    Backend, Client, DeleteOptions, ListOptions, ObjectList, PatchKind, SharedBackend, Target, WatchEvent,
+    WatchStream,
 };
 use serde_json::Value;
 
@@ -131,6 +133,25 @@ impl Bench {
             subresource: None,
         };
         self.backend().delete(target, &DeleteOptions::default()).await.expect("deleted");
+    }
+}
+
+/// Waits until an object of namespace `n` fits. The resource is given by its group and name.
+pub(crate) async fn until(
+    bench: &Bench,
+    (group, resource): (&'static str, &'static str),
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
+    let gvr = Gvr::new(group, "v1", resource);
+    let mut stream = bench.backend().watch(&gvr, Some("n"), &ListOptions::default()).await.expect("a watch");
+    loop {
+        let event = stream.next().await.expect("the watch goes on").expect("works");
+        if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event {
+            let value: Value = object.decode().expect("JSON");
+            if wanted(&value) {
+                return value;
+            }
+        }
     }
 }
 

@@ -103,14 +103,9 @@ impl View {
     }
 
     /// The objects of a namespace that pass `wanted`, decoded. Only those are decoded.
-    pub fn list<T: Resource>(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        wanted: impl Fn(&ObjectRef) -> bool,
-    ) -> Vec<T>
+    pub fn list<T>(&self, kind: Kind, namespace: &str, wanted: impl Fn(&ObjectRef) -> bool) -> Vec<T>
     where
-        T: k8s_openapi::Resource<Scope = NamespaceResourceScope>,
+        T: Resource + k8s_openapi::Resource<Scope = NamespaceResourceScope>,
     {
         self.of(kind).list(namespace).iter().filter(|object| wanted(object)).filter_map(decode).collect()
     }

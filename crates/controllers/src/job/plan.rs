@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,6 +17,12 @@ use sampan_client::events::EventType;
 use super::failure::{Backoff, Judgement, finished_at, has_failed, judge, replaces_only_ended};
 use super::indexes::Indexes;
 use crate::pods::{is_active, is_ready, phase, rank};
+
+mod conditions;
+mod outcome;
+
+use conditions::{conclude, note_suspension};
+use outcome::Outcome;
 
 pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -57,24 +63,6 @@ pub(super) struct Plan {
     pub backoff: Backoff,
     pub again: Option<Duration>,
     pub events: Vec<(EventType, String, String)>,
-}
-
-/// How a job ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Outcome {
-    success: bool,
-    reason: String,
-    message: String,
-}
-
-impl Outcome {
-    fn failure(reason: &str, message: &str) -> Self {
-        Outcome { success: false, reason: reason.to_owned(), message: message.to_owned() }
-    }
-
-    fn success(reason: &str, message: String) -> Self {
-        Outcome { success: true, reason: reason.to_owned(), message }
-    }
 }
 
 pub(super) fn condition<'a>(status: Option<&'a JobStatus>, type_: &str) -> Option<&'a JobCondition> {
@@ -278,95 +266,6 @@ impl Facts<'_> {
         self.failed_indexes = Some(failed);
     }
 
-    /// How the job ends, where that is decided. Notes when a deadline comes.
-    fn outcome(&self, status: &JobStatus, again: &mut Option<Duration>) -> Option<Outcome> {
-        let copied = |condition: &JobCondition, success| Outcome {
-            success,
-            reason: condition.reason.clone().unwrap_or_default(),
-            message: condition.message.clone().unwrap_or_default(),
-        };
-        if let Some(target) = condition(Some(status), "FailureTarget") {
-            return Some(copied(target, false));
-        }
-        if let Some(met) = condition(Some(status), "SuccessCriteriaMet") {
-            return Some(copied(met, true));
-        }
-        let failing = self.policy_failure().or_else(|| self.limit_failure(status, again));
-        failing.or_else(|| self.policy_success()).or_else(|| self.index_failure())
-    }
-
-    fn policy_failure(&self) -> Option<Outcome> {
-        self.spec.pod_failure_policy.as_ref()?;
-        let job = self.snapshot.job;
-        let failed = self.snapshot.pods.iter().filter(|pod| has_failed(job, pod));
-        failed.map(|pod| judge(job, pod)).find_map(|judgement| match judgement {
-            Judgement::FailJob(message) => Some(Outcome::failure("PodFailurePolicy", &message)),
-            Judgement::Count | Judgement::Ignore | Judgement::FailIndex => None,
-        })
-    }
-
-    fn limit_failure(&self, status: &JobStatus, again: &mut Option<Duration>) -> Option<Outcome> {
-        let default = if self.spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
-        let limit = self.spec.backoff_limit.unwrap_or(default);
-        if self.failed > limit || self.restarts_exceed(limit) {
-            return Some(Outcome::failure(
-                "BackoffLimitExceeded",
-                "Job has reached the specified backoff limit",
-            ));
-        }
-        let deadline = self.spec.active_deadline_seconds.filter(|_| !self.spec.suspend.unwrap_or(false))?;
-        let since = status.start_time.as_ref()?.0;
-        let left = SignedDuration::from_secs(deadline) - self.snapshot.now.duration_since(since);
-        if left.is_negative() || left.is_zero() {
-            return Some(Outcome::failure(
-                "DeadlineExceeded",
-                "Job was active longer than specified deadline",
-            ));
-        }
-        sooner(again, left.unsigned_abs());
-        None
-    }
-
-    /// Containers that restart in their pod fail as well.
-    fn restarts_exceed(&self, limit: i32) -> bool {
-        let policy = self.spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-        if policy != Some("OnFailure") {
-            return false;
-        }
-        let pods = self.snapshot.pods.iter().filter(|pod| matches!(phase(pod), "Running" | "Pending"));
-        let statuses = pods.filter_map(|pod| pod.status.as_ref()).flat_map(|status| {
-            let init = status.init_container_statuses.iter().flatten();
-            init.chain(status.container_statuses.iter().flatten())
-        });
-        let restarts: i32 = statuses.map(|status| status.restart_count).sum();
-        if limit == 0 { restarts > 0 } else { restarts >= limit }
-    }
-
-    fn policy_success(&self) -> Option<Outcome> {
-        let completions = self.completions?;
-        let rules = &self.spec.success_policy.as_ref()?.rules;
-        let met = rules.iter().position(|rule| {
-            let wanted = rule.succeeded_indexes.as_deref().map(|text| Indexes::parse(text, completions));
-            let succeeded = (0..completions).filter(|index| {
-                self.completed.contains(*index)
-                    && wanted.as_ref().is_none_or(|wanted| wanted.contains(*index))
-            });
-            let needed = rule.succeeded_count.or(wanted.as_ref().map(Indexes::len));
-            needed.is_some_and(|needed| succeeded.count() as i32 >= needed)
-        })?;
-        Some(Outcome::success("SuccessPolicy", format!("Matched rules at index {met}")))
-    }
-
-    fn index_failure(&self) -> Option<Outcome> {
-        let failed = self.failed_indexes.as_ref()?.len();
-        if self.spec.max_failed_indexes.is_some_and(|most| failed > most) {
-            let message = "Job has exceeded the specified maximal number of failed indexes";
-            return Some(Outcome::failure("MaxFailedIndexesExceeded", message));
-        }
-        let all = failed + self.completed.len() >= self.completions?;
-        (failed > 0 && all).then(|| Outcome::failure("FailedIndexes", "Job has failed indexes"))
-    }
-
     /// Creates and discards pods: never both in one pass.
     fn manage(&self, suspended: bool, plan: &mut Plan) {
         if suspended {
@@ -522,80 +421,6 @@ fn note(uids: &mut Option<Vec<String>>, pod: &Pod) {
 
 fn sooner(again: &mut Option<Duration>, wait: Duration) {
     *again = Some(again.map_or(wait, |known| known.min(wait)));
-}
-
-/// Sets a condition; one that was never there does not become false. Answers whether it changed.
-fn set(
-    status: &mut JobStatus,
-    type_: &str,
-    value: bool,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> bool {
-    let fresh = JobCondition {
-        type_: type_.to_owned(),
-        status: if value { "True" } else { "False" }.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_probe_time: Some(Time(now)),
-        last_transition_time: Some(Time(now)),
-    };
-    let conditions = status.conditions.get_or_insert_default();
-    match conditions.iter_mut().find(|known| known.type_ == type_) {
-        Some(known) if known.status == fresh.status => false,
-        Some(known) => {
-            *known = fresh;
-            true
-        }
-        None if value => {
-            conditions.push(fresh);
-            true
-        }
-        None => false,
-    }
-}
-
-fn note_suspension(
-    suspended: bool,
-    status: &mut JobStatus,
-    events: &mut Vec<(EventType, String, String)>,
-    now: Timestamp,
-) {
-    let (reason, message, event) = if suspended {
-        ("JobSuspended", "Job suspended", "Suspended")
-    } else {
-        ("JobResumed", "Job resumed", "Resumed")
-    };
-    if set(status, "Suspended", suspended, reason, message, now) {
-        events.push((EventType::Normal, event.to_owned(), message.to_owned()));
-        if !suspended {
-            // The deadline counts from the resumption.
-            status.start_time = Some(Time(now));
-        }
-    }
-}
-
-/// Says how the job ends, and that it has, when nothing of it is left to end.
-fn conclude(
-    outcome: &Outcome,
-    over: bool,
-    status: &mut JobStatus,
-    events: &mut Vec<(EventType, String, String)>,
-    now: Timestamp,
-) {
-    let (interim, terminal) =
-        if outcome.success { ("SuccessCriteriaMet", "Complete") } else { ("FailureTarget", "Failed") };
-    set(status, interim, true, &outcome.reason, &outcome.message, now);
-    if !over || !set(status, terminal, true, &outcome.reason, &outcome.message, now) {
-        return;
-    }
-    if outcome.success {
-        status.completion_time = Some(Time(now));
-        events.push((EventType::Normal, "Completed".to_owned(), "Job completed".to_owned()));
-    } else {
-        events.push((EventType::Warning, outcome.reason.clone(), outcome.message.clone()));
-    }
 }
 
 #[cfg(test)]

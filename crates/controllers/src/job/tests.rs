@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::controller::Fleet;
-use crate::testing::Bench;
+use crate::testing::{Bench, until};
 
 fn job(completions: i32) -> Value {
     json!({"metadata": {"name": "j"}, "spec": {"completions": completions, "parallelism": completions, "completionMode": "Indexed",
@@ -22,29 +22,6 @@ fn a_pod_knows_its_index() {
     assert_eq!(pod["spec"]["containers"][0]["env"][0]["name"], "JOB_COMPLETION_INDEX");
 }
 
-/// Waits until an object that is watched fits.
-async fn until(
-    bench: &Bench,
-    resource: &'static str,
-    group: &'static str,
-    wanted: impl Fn(&Value) -> bool,
-) -> Value {
-    use futures_util::StreamExt;
-    use sampan_client::{ListOptions, WatchEvent};
-    let gvr = sampan_api::Gvr::new(group, "v1", resource);
-    let mut stream = bench.backend().watch(&gvr, Some("n"), &ListOptions::default()).await.expect("a watch");
-    loop {
-        if let WatchEvent::Added(object) | WatchEvent::Modified(object) =
-            stream.next().await.expect("goes on").expect("works")
-        {
-            let value: Value = object.decode().expect("JSON");
-            if wanted(&value) {
-                return value;
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_job_runs_to_its_end() {
     let mut bench = Bench::start().await;
@@ -53,18 +30,18 @@ async fn a_job_runs_to_its_end() {
     let running = fleet.start(bench.take_feed());
     bench.create("batch", "v1", "jobs", "n", job(2)).await;
     for index in ["0", "1"] {
-        let pod = until(&bench, "pods", "", |pod| pod["metadata"]["annotations"][INDEX] == index).await;
+        let pod = until(&bench, ("", "pods"), |pod| pod["metadata"]["annotations"][INDEX] == index).await;
         let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
         let ended = json!({"status": {"phase": "Succeeded"}});
         let pods = bench.shared.client.namespaced::<Pod>("n");
         pods.patch_status(&name, PatchKind::Merge, &ended).await.expect("patched");
-        let freed = until(&bench, "pods", "", |pod| {
+        let freed = until(&bench, ("", "pods"), |pod| {
             pod["metadata"]["name"] == name && pod["metadata"]["finalizers"] == json!([])
         })
         .await;
         assert_eq!(freed["status"]["phase"], "Succeeded");
     }
-    let done = until(&bench, "jobs", "batch", |job| {
+    let done = until(&bench, ("batch", "jobs"), |job| {
         job["status"]["conditions"].to_string().contains("\"Complete\"")
     })
     .await;
