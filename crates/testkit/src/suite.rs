@@ -17,17 +17,24 @@ type Check = Box<dyn FnOnce(&mut Cluster)>;
 pub struct Suite {
     name: &'static str,
     arguments: Vec<&'static str>,
+    test_image: bool,
     checks: Vec<(&'static str, Check)>,
 }
 
 impl Suite {
     pub fn new(name: &'static str) -> Suite {
-        Suite { name, arguments: Vec::new(), checks: Vec::new() }
+        Suite { name, arguments: Vec::new(), test_image: false, checks: Vec::new() }
     }
 
     /// A further argument for `sampan server`.
     pub fn argument(mut self, argument: &'static str) -> Suite {
         self.arguments.push(argument);
+        self
+    }
+
+    /// Imports [`crate::image::TEST_IMAGE`] before the first check.
+    pub fn test_image(mut self) -> Suite {
+        self.test_image = true;
         self
     }
 
@@ -64,6 +71,9 @@ impl Suite {
         }
         let started = Instant::now();
         let mut cluster = Cluster::start_with(&self.arguments)?;
+        if self.test_image {
+            cluster.import_test_image()?;
+        }
         println!("cluster ready after {:.1?}", started.elapsed());
         let mut failed = Vec::new();
         for (name, check) in chosen {

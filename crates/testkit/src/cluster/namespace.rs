@@ -13,7 +13,8 @@ pub struct Namespace<'a> {
 
 impl<'a> Namespace<'a> {
     pub(super) fn create(cluster: &'a Cluster, name: &str) -> Namespace<'a> {
-        cluster.kubectl(&["create", "namespace", name]).ok();
+        let manifest = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        cluster.kubectl_stdin(&["create", "-f", "-"], &manifest).ok();
         Namespace { cluster, name: name.to_owned() }
     }
 

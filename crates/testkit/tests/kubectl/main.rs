@@ -1,0 +1,68 @@
+//! Stock kubectl, with no special flags: every command, by what it prints.
+
+mod cluster;
+mod objects;
+mod pods;
+mod streams;
+mod workloads;
+
+use std::process::ExitCode;
+
+use sampan_testkit::Suite;
+
+fn main() -> ExitCode {
+    Suite::new("kubectl")
+        .test_image()
+        .check("version", cluster::version)
+        .check("cluster-info", cluster::cluster_info)
+        .check("api-resources", cluster::api_resources)
+        .check("api-versions", cluster::api_versions)
+        .check("explain", cluster::explain)
+        .check("auth whoami", cluster::auth_whoami)
+        .check("auth can-i", cluster::auth_can_i)
+        .check("create token", cluster::create_token)
+        .check("get nodes", cluster::get_nodes)
+        .check("create", objects::create)
+        .check("create from a manifest", objects::create_from_manifest)
+        .check("get as yaml, json, jsonpath, names, columns", objects::get_formats)
+        .check("get by selectors", objects::get_selectors)
+        .check("get in chunks", objects::get_chunks)
+        .check("get --watch", objects::get_watch)
+        .check("describe", objects::describe)
+        .check("apply", objects::apply)
+        .check("apply of several documents", objects::apply_several)
+        .check("apply --prune", objects::apply_prune)
+        .check("apply refuses what is unknown or mistyped", objects::apply_refuses)
+        .check("diff", objects::diff)
+        .check("edit", objects::edit)
+        .check("label", objects::label)
+        .check("annotate", objects::annotate)
+        .check("patch", objects::patch)
+        .check("replace", objects::replace)
+        .check("delete by name, selector, file and all", objects::delete)
+        .check("dry run", objects::dry_run)
+        .check("run and delete a pod", pods::run)
+        .check("get pods, wide", pods::get_wide)
+        .check("describe pod", pods::describe)
+        .check("wait", pods::wait)
+        .check("logs", pods::logs)
+        .check("logs of a previous container", pods::logs_previous)
+        .check("logs of chosen containers and pods", pods::logs_selected)
+        .check("run --rm -it", pods::run_interactive)
+        .check("debug's error", pods::debug)
+        .check("top's error", pods::top)
+        .check("exec", streams::exec)
+        .check("exec -it", streams::exec_terminal)
+        .check("attach", streams::attach)
+        .check("cp", streams::cp)
+        .check("port-forward", streams::port_forward)
+        .check("create deployment, scale, expose", workloads::deployment)
+        .check("autoscale's error", workloads::autoscale)
+        .check("rollout status, history, undo", workloads::rollout_undo)
+        .check("rollout restart, pause, resume", workloads::rollout_restart)
+        .check("set image, env, resources", workloads::set)
+        .check("delete --cascade", workloads::delete_cascade)
+        .check("job", workloads::job)
+        .check("cordon, taint, drain", workloads::drain)
+        .run()
+}
