@@ -15,14 +15,17 @@ use sampan_api::{Gvr, Status};
 
 pub mod events;
 pub mod informer;
+pub mod kubeconfig;
 pub mod node_streams;
 pub mod queue;
+pub mod remote;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod typed;
 
 pub use informer::{Informer, InformerEvent};
 pub use queue::WorkQueue;
+pub use remote::RemoteBackend;
 pub use typed::{Api, Client};
 
 /// Where in the API an object is. `namespace` is `None` for objects of the cluster.
