@@ -28,7 +28,11 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 }
 
 /// Binds the socket. The answered task serves it until shutdown.
-pub fn serve(data_dir: &Path, images: ImageStore, shutdown: Shutdown) -> Result<impl Future<Output = ()> + use<>> {
+pub fn serve(
+    data_dir: &Path,
+    images: ImageStore,
+    shutdown: Shutdown,
+) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket_path(data_dir);
     // What is left of a server that was killed: the store's lock says that none runs.
     match std::fs::remove_file(&path) {
@@ -46,7 +50,8 @@ pub fn serve(data_dir: &Path, images: ImageStore, shutdown: Shutdown) -> Result<
         .layer(DefaultBodyLimit::disable())
         .with_state(images);
     Ok(async move {
-        let served = axum::serve(listener, routes).with_graceful_shutdown(async move { shutdown.requested().await });
+        let served =
+            axum::serve(listener, routes).with_graceful_shutdown(async move { shutdown.requested().await });
         if let Err(error) = served.await {
             tracing::error!(%error, "the admin socket failed");
         }
@@ -103,10 +108,18 @@ impl IntoResponse for Refused {
 
 async fn list(State(images): State<ImageStore>) -> Json<Vec<ImageSummary>> {
     let images = images.list().into_iter();
-    Json(images.map(|image| ImageSummary { names: image.names, id: image.id.to_string(), size: image.size }).collect())
+    Json(
+        images
+            .map(|image| ImageSummary { names: image.names, id: image.id.to_string(), size: image.size })
+            .collect(),
+    )
 }
 
-async fn import(State(images): State<ImageStore>, Query(named): Query<Named>, body: Body) -> Result<Json<Value>, Refused> {
+async fn import(
+    State(images): State<ImageStore>,
+    Query(named): Query<Named>,
+    body: Body,
+) -> Result<Json<Value>, Refused> {
     let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
     let name = named.name.as_deref().map(Reference::parse).transpose()?;
     let options = ImportOptions { name, ..ImportOptions::default() };
@@ -114,7 +127,10 @@ async fn import(State(images): State<ImageStore>, Query(named): Query<Named>, bo
     Ok(Json(json!({"names": names})))
 }
 
-async fn pack(State(images): State<ImageStore>, Json(request): Json<PackRequest>) -> Result<Json<ImageSummary>, Refused> {
+async fn pack(
+    State(images): State<ImageStore>,
+    Json(request): Json<PackRequest>,
+) -> Result<Json<ImageSummary>, Refused> {
     let reference = Reference::parse(&request.tag)?;
     let config = ImageConfig {
         entrypoint: request.entrypoint,
@@ -128,7 +144,10 @@ async fn pack(State(images): State<ImageStore>, Json(request): Json<PackRequest>
     Ok(Json(ImageSummary { names: image.names, id: image.id.to_string(), size: image.size }))
 }
 
-async fn remove(State(images): State<ImageStore>, Query(named): Query<Named>) -> Result<Json<Value>, Refused> {
+async fn remove(
+    State(images): State<ImageStore>,
+    Query(named): Query<Named>,
+) -> Result<Json<Value>, Refused> {
     let name = named.name.context("name: which image to remove")?;
     let removed = images.remove(&name).await?;
     Ok(Json(json!({"names": removed.names, "images": digests(&removed.images)})))

@@ -87,9 +87,14 @@ impl Config {
         if self.data_dir == Path::new(DEFAULT_DATA_DIR) {
             return "/sampan".into();
         }
-        let hash = self.data_dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        let hash = self
+            .data_dir
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
         format!("/sampan-{:08x}", hash as u32).into()
     }
 }

@@ -16,6 +16,7 @@ use sampan_apiserver::{ApiServer, bootstrap, listener};
 use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
 use sampan_controllers::ControllersConfig;
+use sampan_dns::{Dns, DnsConfig};
 use sampan_image::{ImageStore, RegistryClient, RegistryOptions};
 use sampan_net::NodeNetwork;
 use sampan_node::{Node, NodeConfig, RegistryPuller};
@@ -64,6 +65,7 @@ async fn serve(config: Config) -> Result<()> {
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
     start_control(&server, &pki, &mut tasks, &readiness);
     let node = start_node(&config, network, &server, images.clone(), &mut tasks, &readiness).await?;
+    start_dns(&config, &server, &mut tasks, &readiness).await?;
     let socket = admin::serve(&config.data_dir, images, tasks.shutdown())?;
     tasks.spawn("admin socket", socket);
     tasks.spawn("announcement", {
@@ -126,7 +128,8 @@ fn start_control(server: &Arc<ApiServer>, pki: &Pki, tasks: &mut Tasks, readines
     let (gate, shutdown) = (readiness.gate("scheduler"), tasks.shutdown());
     let scheduler = client("system:kube-scheduler");
     tasks.spawn("scheduler", async move {
-        sampan_scheduler::run(scheduler, SchedulerConfig::default(), || gate.open(), shutdown.requested()).await;
+        sampan_scheduler::run(scheduler, SchedulerConfig::default(), || gate.open(), shutdown.requested())
+            .await;
     });
     let (gate, shutdown) = (readiness.gate("controllers"), tasks.shutdown());
     let controllers = client("system:kube-controller-manager");
@@ -146,7 +149,8 @@ async fn start_node(
     readiness: &Readiness,
 ) -> Result<Arc<Node>> {
     let gate = readiness.gate("node");
-    let user = User::component(&format!("system:node:{}", config.node_name), &["system:nodes", MASTERS_GROUP]);
+    let user =
+        User::component(&format!("system:node:{}", config.node_name), &["system:nodes", MASTERS_GROUP]);
     let node_ip = node_address(config, &network);
     let mut node_config = NodeConfig::new(
         &config.node_name,
@@ -173,6 +177,30 @@ async fn start_node(
         }
     });
     Ok(node)
+}
+
+/// Starts the cluster's DNS on its service address, which is local to every node.
+async fn start_dns(
+    config: &Config,
+    server: &Arc<ApiServer>,
+    tasks: &mut Tasks,
+    readiness: &Readiness,
+) -> Result<()> {
+    let gate = readiness.gate("dns");
+    let address: IpAddr = config.service_range.address(DNS_OFFSET).into();
+    let mut dns_config = DnsConfig::new(vec![SocketAddr::new(address, 53)]);
+    dns_config.domain = config.cluster_domain.clone();
+    dns_config.ranges = vec![config.cluster_cidr, node_network(config).service_cidr];
+    let client = server.client(User::component("system:coredns", &[MASTERS_GROUP]));
+    let dns = Dns::start(dns_config, client, tasks.shutdown()).await.context("cannot serve DNS")?;
+    let ready = dns.ready();
+    tasks.spawn("dns", dns.run());
+    tasks.spawn_until_shutdown("dns readiness", async move {
+        ready.await;
+        gate.open();
+        std::future::pending().await
+    });
+    Ok(())
 }
 
 async fn open_store(config: &Config) -> Result<RedbStore> {

@@ -76,9 +76,11 @@ impl ImageArgs {
             ImageCommand::Pack { directory, tag, entrypoint, cmd, env, user, workdir } => {
                 let directory = std::fs::canonicalize(&directory)
                     .with_context(|| format!("cannot read the directory {}", directory.display()))?;
-                let request = PackRequest { directory, tag, entrypoint, cmd, env, user, working_dir: workdir };
+                let request =
+                    PackRequest { directory, tag, entrypoint, cmd, env, user, working_dir: workdir };
                 let body = full(serde_json::to_vec(&request)?);
-                let image: ImageSummary = serde_json::from_value(send(&socket, Method::POST, "/images/pack", body).await?)?;
+                let image: ImageSummary =
+                    serde_json::from_value(send(&socket, Method::POST, "/images/pack", body).await?)?;
                 println!("{}  {}", image.names.join(" "), image.id);
                 Ok(())
             }
@@ -97,7 +99,9 @@ impl ImageArgs {
 }
 
 fn print_removed(answer: &Value) {
-    let texts = |field: &str| answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let texts = |field: &str| {
+        answer[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
+    };
     texts("names").for_each(|name| println!("untagged {name}"));
     texts("images").for_each(|image| println!("deleted {image}"));
 }
@@ -106,10 +110,13 @@ async fn import(socket: &Path, file: &Path, name: Option<&str>) -> Result<()> {
     let reader: Box<dyn AsyncRead + Send + Sync + Unpin> = if file == Path::new("-") {
         Box::new(tokio::io::stdin())
     } else {
-        Box::new(tokio::fs::File::open(file).await.with_context(|| format!("cannot open {}", file.display()))?)
+        Box::new(
+            tokio::fs::File::open(file).await.with_context(|| format!("cannot open {}", file.display()))?,
+        )
     };
     let frames = ReaderStream::with_capacity(reader, 256 << 10).map_ok(Frame::data);
-    let path = name.map_or("/images/import".to_owned(), |name| format!("/images/import?name={}", encode(name)));
+    let path =
+        name.map_or("/images/import".to_owned(), |name| format!("/images/import?name={}", encode(name)));
     let answer = send(socket, Method::POST, &path, BodyExt::boxed(StreamBody::new(frames))).await?;
     for name in answer["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         println!("{name}");
@@ -118,7 +125,8 @@ async fn import(socket: &Path, file: &Path, name: Option<&str>) -> Result<()> {
 }
 
 async fn list(socket: &Path) -> Result<()> {
-    let images: Vec<ImageSummary> = serde_json::from_value(send(socket, Method::GET, "/images", empty()).await?)?;
+    let images: Vec<ImageSummary> =
+        serde_json::from_value(send(socket, Method::GET, "/images", empty()).await?)?;
     println!("{:<52} {:<14} SIZE", "NAME", "ID");
     for image in images {
         let id = image.id.trim_start_matches("sha256:");
@@ -134,7 +142,9 @@ async fn list(socket: &Path) -> Result<()> {
 fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()
