@@ -364,7 +364,9 @@ impl Facts<'_> {
         for at in order {
             let pod = &pods[at];
             let failed = has_failed(job, pod);
-            if !self.may_release(at, failed, outcome) || plan.discard.contains(&at) {
+            // What is deleted in this pass is counted by the next, which sees it deleted.
+            let leaves = plan.discard.contains(&at) || plan.end.contains(&at);
+            if leaves || !self.may_release(at, failed, outcome) {
                 continue;
             }
             let noted = uncounted.succeeded.as_ref().map_or(0, Vec::len)

@@ -50,3 +50,29 @@ async fn a_job_runs_to_its_end() {
     assert_eq!(done["status"]["uncountedTerminatedPods"], json!({}));
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_job_that_fails_takes_its_pods_along() {
+    let mut bench = Bench::start().await;
+    let mut fleet = Fleet::new(bench.shared.clone());
+    fleet.add(Jobs::default());
+    let running = fleet.start(bench.take_feed());
+    let mut failing = job(2);
+    failing["spec"]["completionMode"] = json!("NonIndexed");
+    failing["spec"]["backoffLimit"] = json!(0);
+    bench.create("batch", "v1", "jobs", "n", failing).await;
+    let first = until(&bench, ("", "pods"), |_| true).await["metadata"]["name"].clone();
+    until(&bench, ("", "pods"), |pod| pod["metadata"]["name"] != first).await;
+    let failed = json!({"status": {"phase": "Failed"}});
+    let pods = bench.shared.client.namespaced::<Pod>("n");
+    pods.patch_status(first.as_str().expect("a name"), PatchKind::Merge, &failed).await.expect("patched");
+    let over = until(&bench, ("batch", "jobs"), |job| {
+        job["status"]["conditions"].to_string().contains("\"Failed\"")
+    })
+    .await;
+    assert_eq!(over["status"]["failed"], 2, "what was still active has failed as well");
+    assert!(over["status"]["conditions"].to_string().contains("BackoffLimitExceeded"));
+    let left = pods.list(&sampan_client::ListOptions::default()).await.expect("works");
+    assert_eq!(left.len(), 1, "the failed pod stays to be looked at");
+    running.stop().await;
+}

@@ -106,7 +106,12 @@ fn a_job_fails_for_a_reason_and_after_its_pods() {
         assert_eq!(first.end, [0]);
         assert_eq!(first.create, []);
         assert_eq!(holding(&first.status), [("FailureTarget", reason)]);
+        assert!(first.release.is_empty());
         let next = job(spec, serde_json::to_value(&first.status).expect("JSON"));
+        let leaving = planned(&next, &[pod("a", None, "Running!")]);
+        assert_eq!(leaving.release, [0]);
+        let uncounted = leaving.status.uncounted_terminated_pods.expect("there");
+        assert_eq!(uncounted.failed.as_deref(), Some(&["a".to_owned()][..]));
         let waiting = planned(&next, &[pod("a", None, "Running!-")]);
         assert_eq!(holding(&waiting.status), [("FailureTarget", reason)], "the pod still runs");
         let last = planned(&next, &[]);
