@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use sampan_api::object::ObjectRef;
-use sampan_api::table::Table;
+use sampan_api::table::{ResourceDef, Table};
 use sampan_api::{Gvr, Status};
 use sampan_client::events::EventRecorder;
 use sampan_client::testing::MemoryBackend;
@@ -23,16 +24,27 @@ pub(crate) struct Bench {
     pub shared: Arc<Shared>,
     /// Taken by tests that run a fleet.
     feed: Option<Feed>,
+    table: Arc<Mutex<Table>>,
 }
 
 impl Bench {
     pub async fn start() -> Bench {
-        let client = Client::new(Arc::new(Discoverable(MemoryBackend::new())));
+        let table = Arc::new(Mutex::new(Table::builtin()));
+        let client =
+            Client::new(Arc::new(Discoverable { inner: MemoryBackend::new(), table: table.clone() }));
         let (events, _) = EventRecorder::new(client.clone(), "controller-manager", "");
         let (view, feed) = View::start(&client);
         view.synced().await;
         let config = ControllersConfig { ca_pem: "the certificate".to_owned() };
-        Bench { shared: Arc::new(Shared { client, view, events, config }), feed: Some(feed) }
+        Bench { shared: Arc::new(Shared { client, view, events, config }), feed: Some(feed), table }
+    }
+
+    /// Serves another resource, in namespaces, as a custom definition does.
+    pub fn serve(&self, gvr: Gvr, kind: &'static str) {
+        let mut table = self.table.lock();
+        let model = table.by_name("configmaps").expect("built in");
+        let entry = ResourceDef { gvr, kind: kind.into(), custom: true, ..ResourceDef::clone(model) };
+        *table = table.with(entry);
     }
 
     pub fn take_feed(&mut self) -> Feed {
@@ -156,12 +168,15 @@ pub(crate) async fn until(
 }
 
 /// Discovery over an API in memory.
-struct Discoverable(SharedBackend);
+struct Discoverable {
+    inner: SharedBackend,
+    table: Arc<Mutex<Table>>,
+}
 
 #[async_trait]
 impl Backend for Discoverable {
     async fn get(&self, target: Target<'_>) -> Result<ObjectRef, Status> {
-        self.0.get(target).await
+        self.inner.get(target).await
     }
 
     async fn list(
@@ -170,7 +185,7 @@ impl Backend for Discoverable {
         namespace: Option<&str>,
         options: &ListOptions,
     ) -> Result<ObjectList, Status> {
-        self.0.list(gvr, namespace, options).await
+        self.inner.list(gvr, namespace, options).await
     }
 
     async fn watch(
@@ -179,15 +194,15 @@ impl Backend for Discoverable {
         namespace: Option<&str>,
         options: &ListOptions,
     ) -> Result<WatchStream, Status> {
-        self.0.watch(gvr, namespace, options).await
+        self.inner.watch(gvr, namespace, options).await
     }
 
     async fn create(&self, target: Target<'_>, body: bytes::Bytes) -> Result<ObjectRef, Status> {
-        self.0.create(target, body).await
+        self.inner.create(target, body).await
     }
 
     async fn update(&self, target: Target<'_>, body: bytes::Bytes) -> Result<ObjectRef, Status> {
-        self.0.update(target, body).await
+        self.inner.update(target, body).await
     }
 
     async fn patch(
@@ -196,11 +211,11 @@ impl Backend for Discoverable {
         kind: PatchKind,
         body: bytes::Bytes,
     ) -> Result<ObjectRef, Status> {
-        self.0.patch(target, kind, body).await
+        self.inner.patch(target, kind, body).await
     }
 
     async fn delete(&self, target: Target<'_>, options: &DeleteOptions) -> Result<(), Status> {
-        self.0.delete(target, options).await
+        self.inner.delete(target, options).await
     }
 
     async fn delete_collection(
@@ -210,11 +225,11 @@ impl Backend for Discoverable {
         selection: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<(), Status> {
-        self.0.delete_collection(gvr, namespace, selection, options).await
+        self.inner.delete_collection(gvr, namespace, selection, options).await
     }
 
     async fn raw(&self, path: &str) -> Result<bytes::Bytes, Status> {
-        let table = Table::builtin();
+        let table = self.table.lock().clone();
         let document = match path {
             "/api/v1" => sampan_api::discovery::resource_list(&table, "", "v1"),
             "/apis" => Some(sampan_api::discovery::group_list(&table)),

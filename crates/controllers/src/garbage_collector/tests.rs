@@ -119,3 +119,22 @@ async fn orphans_are_set_free() {
     assert_eq!(child["metadata"]["ownerReferences"], json!([]));
     collector.stop().await;
 }
+
+#[tokio::test]
+async fn custom_resources_are_followed_as_they_appear() {
+    let bench = Bench::start().await;
+    let collector = GarbageCollector::start(bench.shared.clone());
+    let owner = create(&bench, map("owner", &[], &[])).await;
+    bench.serve(Gvr::new("example.com", "v1", "widgets"), "Widget");
+    let definition = json!({"metadata": {"name": "widgets.example.com"}});
+    bench.create("apiextensions.k8s.io", "v1", "customresourcedefinitions", "", definition).await;
+    let widget = bench.create("example.com", "v1", "widgets", "n", map("widget", &[&owner], &[])).await;
+    let mut child = map("child", &[&widget], &[]);
+    child["metadata"]["ownerReferences"][0]["kind"] = json!("Widget");
+    child["metadata"]["ownerReferences"][0]["apiVersion"] = json!("example.com/v1");
+    create(&bench, child).await;
+    bench.delete("", "v1", "configmaps", "n", "owner").await;
+    until(&bench, "child", |map| map.is_none()).await;
+    assert!(bench.find("example.com", "v1", "widgets", "n", "widget").await.is_none());
+    collector.stop().await;
+}
