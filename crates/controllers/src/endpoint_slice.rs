@@ -120,7 +120,8 @@ fn template(service: &Service, namespace: &str, name: &str) -> SliceTemplate {
 fn wanted(service: &Service, pods: &[ServicePod], zone: impl Fn(&str) -> Option<String>) -> Wanted {
     let ports = service_pods::ports(service);
     let families = service_pods::families(service);
-    let mut wanted = Wanted::new();
+    // Each family is named, also where it has no endpoints.
+    let mut wanted: Wanted = families.iter().map(|family| ((*family, Vec::new()), Vec::new())).collect();
     let mut zones: HashMap<&str, Option<String>> = HashMap::new();
     for pod in pods.iter().filter(|pod| !pod.has_ended()) {
         let resolved = pod.target_ports(ports);
@@ -131,9 +132,6 @@ fn wanted(service: &Service, pods: &[ServicePod], zone: impl Fn(&str) -> Option<
             let endpoint = endpoint(service, pod, address, zone);
             wanted.entry((*family, resolved.clone())).or_default().push(endpoint);
         }
-    }
-    if wanted.is_empty() {
-        wanted.insert((families[0], Vec::new()), Vec::new());
     }
     wanted
 }

@@ -3,7 +3,7 @@
 //! An endpoint stays in the slice that it is in. New ones fill the slices that are written anyway,
 //! then the fullest slice that takes all of the rest, then new slices.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -59,13 +59,13 @@ fn identity(endpoint: &Endpoint) -> Identity {
 /// Plans the writes that make the slices of one service hold what is wanted.
 pub(crate) fn plan(template: &SliceTemplate, existing: Vec<EndpointSlice>, mut wanted: Wanted) -> Changes {
     let mut changes = Changes::default();
-    if wanted.values().all(Vec::is_empty) {
-        // One empty slice tells that the service is known and has no endpoints.
-        let family = wanted.keys().next().map_or(Family::IPv4, |(family, _)| *family);
-        wanted = Wanted::from([((family, Vec::new()), Vec::new())]);
-    } else {
-        wanted.retain(|_, endpoints| !endpoints.is_empty());
-    }
+    // One empty slice tells that a family is known and has no endpoints.
+    let mut families: BTreeSet<Family> = wanted.keys().map(|(family, _)| *family).collect();
+    wanted.retain(|_, endpoints| !endpoints.is_empty());
+    wanted.keys().for_each(|(family, _)| {
+        families.remove(family);
+    });
+    wanted.extend(families.into_iter().map(|family| ((family, Vec::new()), Vec::new())));
     let mut groups: HashMap<(Family, Vec<TargetPort>), Vec<EndpointSlice>> = HashMap::new();
     for slice in existing {
         let ports = ports_of(slice.ports.as_deref().unwrap_or_default());
@@ -141,7 +141,9 @@ fn pack(
         }
     }
     let existing = !dirty.is_empty() || !clean.is_empty();
-    while left.len() > 0 || (is_placeholder && !existing && changes.create.is_empty()) {
+    let mut placeholder_is_missing = is_placeholder && !existing;
+    while left.len() > 0 || placeholder_is_missing {
+        placeholder_is_missing = false;
         let mut slice = template.slice(family, &ports);
         slice.endpoints.extend(left.by_ref().take(CAPACITY));
         changes.create.push(slice);
@@ -246,6 +248,10 @@ mod tests {
         Wanted::from([((Family::IPv4, vec![port]), endpoints.into_iter().collect())])
     }
 
+    fn nothing(families: impl IntoIterator<Item = Family>) -> Wanted {
+        families.into_iter().map(|family| ((family, Vec::new()), Vec::new())).collect()
+    }
+
     /// What the API holds after the changes.
     fn apply(existing: Vec<EndpointSlice>, changes: &Changes, serial: &mut usize) -> Vec<EndpointSlice> {
         let mut slices: BTreeMap<String, EndpointSlice> = existing
@@ -297,12 +303,15 @@ mod tests {
     #[test]
     fn a_service_without_endpoints_has_one_empty_slice() {
         let mut serial = 0;
-        let changes = plan(&template(), Vec::new(), Wanted::new());
+        let changes = plan(&template(), Vec::new(), nothing([Family::IPv4]));
         assert_eq!(writes(&changes), (1, 0, 0));
         let slices = apply(Vec::new(), &changes, &mut serial);
-        assert_eq!(writes(&plan(&template(), slices.clone(), Wanted::new())), (0, 0, 0));
+        assert_eq!(writes(&plan(&template(), slices.clone(), nothing([Family::IPv4]))), (0, 0, 0));
         let first = plan(&template(), slices, wanted(80, [endpoint(1, true)]));
         assert_eq!(writes(&first), (1, 0, 1));
+        let both = plan(&template(), Vec::new(), nothing([Family::IPv4, Family::IPv6]));
+        let families: Vec<&str> = both.create.iter().map(|slice| slice.address_type.as_str()).collect();
+        assert_eq!(families, ["IPv4", "IPv6"]);
     }
 
     proptest! {
