@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::ApiServer;
 use crate::identity::User;
 use crate::identity::authorization::Attributes;
-use crate::registry::{Body, Context, Part, Selection};
+use crate::registry::{Body, Context, Part, Place, Selection};
 use crate::watch::{Start, Watcher};
 
 /// The API under one user.
@@ -63,6 +63,10 @@ impl LocalBackend {
 fn object_of(value: &Value) -> Result<ObjectRef, Status> {
     let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
     Object::parse(bytes.into()).map(Arc::new).map_err(Status::internal)
+}
+
+fn place<'a>(target: &Target<'a>) -> Place<'a> {
+    Place { namespace: target.namespace, name: target.name, part: Part::of(target.subresource) }
 }
 
 #[async_trait]
@@ -140,18 +144,18 @@ impl Backend for LocalBackend {
         self.authorize(Verb::Update, target.gvr, target.namespace, target.name, target.subresource)?;
         let registry = &self.server.registry;
         let resource = registry.resource(target.gvr)?;
-        let part = Part::of(target.subresource);
+        let place = place(&target);
         let body = Body::json(body);
-        registry.update(&resource, target.namespace, target.name, part, &body, &mut self.context()).await
+        registry.update(&resource, place, &body, &mut self.context()).await
     }
 
     async fn patch(&self, target: Target<'_>, kind: PatchKind, body: Bytes) -> Result<ObjectRef, Status> {
         self.authorize(Verb::Patch, target.gvr, target.namespace, target.name, target.subresource)?;
         let registry = &self.server.registry;
         let resource = registry.resource(target.gvr)?;
-        let part = Part::of(target.subresource);
+        let place = place(&target);
         let body = Body::json(body);
-        registry.patch(&resource, target.namespace, target.name, part, kind, &body, &mut self.context()).await
+        registry.patch(&resource, place, kind, &body, &mut self.context()).await
     }
 
     async fn delete(&self, target: Target<'_>, options: &DeleteOptions) -> Result<(), Status> {

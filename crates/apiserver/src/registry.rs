@@ -35,7 +35,7 @@ pub use list::{Page, RevisionMatch, Selection};
 pub use metadata::{metadata as metadata_of, timestamp};
 pub use read_body::{BodyFormat, MAX_BODY, decode_value};
 pub use subresources::read_delete_options;
-pub use write::Part;
+pub use write::{Part, Place};
 
 /// Who asks, and how the request wants to be treated.
 #[derive(Clone, Debug)]

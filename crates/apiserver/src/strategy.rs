@@ -80,27 +80,8 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     {
         fields.remove("status");
     }
-    if core(resource, "secrets") {
-        merge_string_data(object);
-    }
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
     defaults::prepare_create(&resource.def.gvr.group, &resource.def.kind, &uid, object);
-}
-
-/// `stringData` is written only: it becomes `data`.
-fn merge_string_data(object: &mut Value) {
-    use base64::Engine as _;
-    let Some(fields) = object.as_object_mut() else { return };
-    let Some(Value::Object(texts)) = fields.remove("stringData") else { return };
-    let data = fields.entry("data").or_insert_with(|| json!({}));
-    if !data.is_object() {
-        *data = json!({});
-    }
-    let Some(data) = data.as_object_mut() else { return };
-    for (key, text) in texts {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
-        data.insert(key, encoded.into());
-    }
 }
 
 /// Puts back what the written part does not own.
@@ -147,14 +128,15 @@ fn put_back(fields: &mut Map<String, Value>, stored: &Map<String, Value>, name: 
 
 /// Hooks of updates, after defaulting.
 pub fn prepare_update(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
-    if core(resource, "secrets") {
-        merge_string_data(new);
-    }
-    if core(resource, "pods") && part == Part::Status {
-        pod::keep_quality_of_service(new, old);
-    }
-    if core(resource, "services") && part == Part::Main {
-        service::keep_allocations(new, old);
+    match part {
+        Part::Main => {
+            if core(resource, "services") {
+                service::release(new, old);
+            }
+            defaults::prepare_update(&resource.def.gvr.group, &resource.def.kind, new, old);
+        }
+        Part::Status if core(resource, "pods") => pod::keep_quality_of_service(new, old),
+        Part::Status | Part::Subresource(_) => {}
     }
 }
 
@@ -179,17 +161,5 @@ pub fn mark_terminating(resource: &Resource, object: &mut Value) {
         && let Some(status) = fields.entry("status").or_insert_with(|| json!({})).as_object_mut()
     {
         status.insert("phase".into(), "Terminating".into());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn string_data_becomes_data() {
-        let mut secret = json!({"stringData": {"a": "b"}, "data": {"c": "ZA=="}});
-        merge_string_data(&mut secret);
-        assert_eq!(secret, json!({"data": {"a": "Yg==", "c": "ZA=="}}));
     }
 }

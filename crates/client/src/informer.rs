@@ -14,6 +14,7 @@ use sampan_api::object::ObjectRef;
 use sampan_api::{Gvr, Status};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::{Client, ListOptions, WatchEvent};
 
@@ -134,12 +135,13 @@ impl Follower {
         let list = self.client.backend().list(&self.gvr, self.namespace.as_deref(), &self.selection).await?;
         let mut revision = list.revision;
         self.replace(list.items);
-        if self.synced.send_replace(true) != true {
+        if !self.synced.send_replace(true) {
             self.send(InformerEvent::Synced);
         }
         *delay = RETRY_FROM;
         loop {
             let options = ListOptions { revision: Some(revision), ..self.selection.clone() };
+            let opened = Instant::now();
             let mut stream =
                 self.client.backend().watch(&self.gvr, self.namespace.as_deref(), &options).await?;
             while let Some(event) = stream.next().await {
@@ -154,6 +156,10 @@ impl Follower {
                     }
                     WatchEvent::Bookmark(at) => revision = at,
                 }
+            }
+            // A server that ends streams as soon as they begin is not asked without a pause.
+            if opened.elapsed() < RETRY_FROM {
+                tokio::time::sleep(RETRY_FROM).await;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use sampan_api::Status;
+use sampan_api::{Status, protobuf};
 use sampan_client::PatchKind;
 
 use crate::registry::BodyFormat;
@@ -75,7 +75,10 @@ pub fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Status> {
     match media_type(headers) {
         "" | "application/json" => Ok(BodyFormat::Json),
         "application/yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
-        _ => Err(Status::unsupported_media_type("application/json, application/yaml")),
+        protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 

@@ -16,7 +16,7 @@ use super::answer::{self, Included};
 use super::negotiate::{accepted, body_format, patch_kind};
 use crate::ApiServer;
 use crate::registry::{
-    Body, BodyFormat, Context, Deleted, Part, WriteOptions, decode_value, read_delete_options,
+    Body, BodyFormat, Context, Deleted, Part, Place, WriteOptions, decode_value, read_delete_options,
 };
 use crate::route::{Query, ResourceRoute};
 
@@ -141,11 +141,11 @@ pub async fn update(
             }
         }
     }
-    let part = Part::of(route.subresource.as_deref());
+    let place = Place { namespace, name, part: Part::of(route.subresource.as_deref()) };
     let existed = resource.cache.get(&resource.key(namespace, name)).is_some();
     let object = match patch {
-        Some(kind) => server.registry.patch(&resource, namespace, name, part, kind, &body, context).await?,
-        None => server.registry.update(&resource, namespace, name, part, &body, context).await?,
+        Some(kind) => server.registry.patch(&resource, place, kind, &body, context).await?,
+        None => server.registry.update(&resource, place, &body, context).await?,
     };
     let code = if existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok(answer::object(code, &resource.def, &object, accepted, Included::parse(query.get("includeObject"))?))

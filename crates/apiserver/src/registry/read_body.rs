@@ -1,7 +1,7 @@
 //! From the bytes of a request to a value that fits its schema.
 
-use sampan_api::Status;
 use sampan_api::schema::{self, Decoded};
+use sampan_api::{Status, protobuf};
 use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource};
@@ -11,6 +11,8 @@ use super::{Body, Context, Registry, Resource};
 pub enum BodyFormat {
     Json,
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`, built-in kinds only.
+    Protobuf,
 }
 
 /// The most bytes of a request body, as in kube-apiserver.
@@ -24,6 +26,12 @@ pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
     match body.format {
         BodyFormat::Json => {
             schema::decode(&body.bytes, MAX_BODY).map_err(|error| Status::bad_request(error.to_string()))
+        }
+        BodyFormat::Protobuf => {
+            let limits = protobuf::Limits { bytes: MAX_BODY, ..protobuf::Limits::default() };
+            let (_, _, value) = protobuf::decode(&body.bytes, None, &limits)
+                .map_err(|error| Status::bad_request(error.to_string()))?;
+            Ok(Decoded { value, duplicates: Vec::new() })
         }
         BodyFormat::Yaml => {
             let value: Value = yaml_serde::from_slice(&body.bytes)

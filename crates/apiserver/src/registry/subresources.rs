@@ -12,7 +12,7 @@ use sampan_client::{DeleteOptions, PatchKind};
 use serde_json::{Map, Value, json};
 
 use super::read_body::decode_value;
-use super::write::Part;
+use super::write::{Part, Place};
 use super::{Body, Context, Registry, Resource, metadata};
 use crate::identity::authentication::{BoundTo, NamedUid, TokenSpec};
 
@@ -99,7 +99,13 @@ impl Registry {
             );
             Ok(pod)
         };
-        self.change(resource, namespace, name, Part::Subresource("binding"), context, &mut change).await?;
+        self.change(
+            resource,
+            Place { namespace, name, part: Part::Subresource("binding") },
+            context,
+            &mut change,
+        )
+        .await?;
         Ok(created())
     }
 
@@ -157,8 +163,8 @@ impl Registry {
         };
         let pod_name = pod.header.name.to_string();
         let mut change = |budget: &Value, _: &mut Context| spend(budget, &pod_name);
-        let result =
-            self.change(&budgets, Some(namespace), &budget, Part::Status, context, &mut change).await;
+        let place = Place { namespace: Some(namespace), name: &budget, part: Part::Status };
+        let result = self.change(&budgets, place, context, &mut change).await;
         result.map(|_| ())
     }
 
@@ -310,7 +316,8 @@ impl Registry {
             set_path(&mut object, spec_replicas, replicas.into());
             Ok(object)
         };
-        let written = self.change(resource, namespace, name, Part::Main, context, &mut change).await?;
+        let written =
+            self.change(resource, Place { namespace, name, part: Part::Main }, context, &mut change).await?;
         scale_of(role, &written.decode().map_err(Status::internal)?)
     }
 }

@@ -31,6 +31,14 @@ pub enum Part<'a> {
     Subresource(&'a str),
 }
 
+/// The object that an update is about, and its part.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub namespace: Option<&'a str>,
+    pub name: &'a str,
+    pub part: Part<'a>,
+}
+
 impl Part<'_> {
     pub fn of(subresource: Option<&str>) -> Part<'_> {
         match subresource {
@@ -96,19 +104,20 @@ impl Registry {
     pub async fn update(
         &self,
         resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-        part: Part<'_>,
+        place: Place<'_>,
         body: &Body,
         context: &mut Context,
     ) -> Result<ObjectRef, Status> {
         let new = self.read_object(resource, body, context)?;
-        let key = resource.key(namespace, name);
-        if resource.cache.get(&key).is_none() && part == Part::Main && strategy::creates_on_update(resource) {
-            return self.create_value(resource, namespace, new, context).await;
+        let key = resource.key(place.namespace, place.name);
+        if resource.cache.get(&key).is_none()
+            && place.part == Part::Main
+            && strategy::creates_on_update(resource)
+        {
+            return self.create_value(resource, place.namespace, new, context).await;
         }
         let mut change = |_: &Value, _: &mut Context| Ok(new.clone());
-        self.change(resource, namespace, name, part, context, &mut change).await
+        self.change(resource, place, context, &mut change).await
     }
 
     /// Replaces an object by one that is already decoded.
@@ -122,16 +131,16 @@ impl Registry {
     ) -> Result<(), Status> {
         let object = super::read_body::check_object(resource, object, context)?;
         let mut change = |_: &Value, _: &mut Context| Ok(object.clone());
-        self.change(resource, namespace, name, Part::Main, context, &mut change).await.map(|_| ())
+        self.change(resource, Place { namespace, name, part: Part::Main }, context, &mut change)
+            .await
+            .map(|_| ())
     }
 
     /// Changes an object, or one part of it, by a patch.
     pub async fn patch(
         &self,
         resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-        part: Part<'_>,
+        place: Place<'_>,
         kind: PatchKind,
         body: &Body,
         context: &mut Context,
@@ -140,7 +149,7 @@ impl Registry {
             let patched = apply_patch(resource, current.clone(), &body.bytes, kind)?;
             super::read_body::check_object(resource, patched, context)
         };
-        self.change(resource, namespace, name, part, context, &mut change).await
+        self.change(resource, place, context, &mut change).await
     }
 
     /// Runs a change against the stored state until it commits, and finishes a deletion that waits
@@ -148,12 +157,11 @@ impl Registry {
     pub(super) async fn change(
         &self,
         resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-        part: Part<'_>,
+        place: Place<'_>,
         context: &mut Context,
         change: &mut Change<'_>,
     ) -> Result<ObjectRef, Status> {
+        let Place { namespace, name, .. } = place;
         let key = resource.key(namespace, name);
         for _ in 0..ATTEMPTS {
             let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
@@ -163,7 +171,7 @@ impl Registry {
             if expected.is_some_and(|revision| revision != stored.header.revision) {
                 return Err(Status::modified(&resource.def.gvr, name));
             }
-            let reserved = self.prepare_update(resource, namespace, name, part, &mut new, &old)?;
+            let reserved = self.prepare_update(resource, place, &mut new, &old)?;
             if context.options.dry_run {
                 return unstored(&conversion::to_stored(&resource.def, new)?);
             }
@@ -198,17 +206,15 @@ impl Registry {
     }
 
     /// Everything between the wanted state and the commit.
-    #[allow(clippy::too_many_arguments)]
     fn prepare_update<'a>(
         &'a self,
         resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-        part: Part<'_>,
+        place: Place<'_>,
         new: &mut Value,
         old: &Value,
     ) -> Result<strategy::service::Reservation<'a>, Status> {
         let def = &resource.def;
+        let Place { namespace, name, part } = place;
         metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
         strategy::keep_other_parts(resource, part, new, old);
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);

@@ -334,57 +334,29 @@ fn held(service: &Value) -> Held {
     Held { addresses: addresses.into_iter().collect(), ports: ports.filter(|port| *port != 0).collect() }
 }
 
-/// An update that leaves an allocated field out keeps it (a client that applies its own file does
-/// not know it), as long as the service keeps a type that has it.
-pub fn keep_allocations(new: &mut Value, old: &Value) {
+/// A service that changes its type gives up what the new one has no use for, where the client only
+/// sends back what was allocated to it.
+pub fn release(new: &mut Value, old: &Value) {
     let kind = |service: &Value| {
         service.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned()
     };
+    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     let (kind_new, kind_old) = (kind(new), kind(old));
+    let old_ports: Vec<&Value> =
+        old.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().collect();
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    if kind_new == "ExternalName" {
-        if kind_old != "ExternalName" {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+    if kind_new == "ExternalName" && kind_old != "ExternalName" {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if old.pointer(&format!("/spec/{field}")) == spec.get(field) {
                 spec.remove(field);
             }
         }
-        return;
     }
-    if kind_old == "ExternalName" {
-        return;
-    }
-    let unset =
-        |value: Option<&Value>| value.is_none_or(|value| value.as_str() == Some("") || value.is_null());
-    if unset(spec.get("clusterIP")) {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = old.pointer(&format!("/spec/{field}")) {
-                spec.insert(field.into(), value.clone());
-            }
-        }
-    }
-    for field in ["ipFamilies", "ipFamilyPolicy"] {
-        if let (None, Some(value)) = (spec.get(field), old.pointer(&format!("/spec/{field}"))) {
-            spec.insert(field.into(), value.clone());
-        }
-    }
-    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    let old_ports: Vec<&Value> =
-        old.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().collect();
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(fields) = port.as_object_mut() else { continue };
-        if !has_node_ports(&kind_new) && has_node_ports(&kind_old) {
-            // The number was allocated, not asked for: it goes with the type.
-            let allocated = old_ports.iter().any(|old| old.get("nodePort") == fields.get("nodePort"));
-            if allocated {
+    if has_node_ports(&kind_old) && !has_node_ports(&kind_new) {
+        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(fields) = port.as_object_mut() else { continue };
+            if old_ports.iter().any(|old| old.get("nodePort") == fields.get("nodePort")) {
                 fields.remove("nodePort");
-            }
-        } else if has_node_ports(&kind_new)
-            && fields.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0
-        {
-            let same =
-                |old: &&&Value| ["port", "protocol"].iter().all(|key| old.get(key) == fields.get(*key));
-            if let Some(number) = old_ports.iter().find(same).and_then(|old| old.get("nodePort")) {
-                fields.insert("nodePort".into(), number.clone());
             }
         }
     }
