@@ -1,6 +1,19 @@
 //! What `kubectl get` shows: the columns of a resource and the cells of an object.
 //!
-//! Columns, priorities and the words in the cells are those of Kubernetes' server-side printers.
+//! Columns, priorities and the words in the cells are those of Kubernetes' server-side printers; the
+//! columns of priority 1 are shown by `-o wide`. A printer is one function per kind that names each
+//! column beside what it makes of the object, so that the two cannot diverge; the columns alone are
+//! what it says about no object at all. An object may have any shape: what is missing or of a wrong
+//! type prints as if it were empty.
+
+mod batch;
+mod config;
+mod network;
+mod nodes;
+mod pods;
+mod policy;
+mod storage;
+mod workloads;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,18 +21,248 @@ use serde_json::{Value, json};
 use crate::table::ResourceDef;
 
 /// `columnDefinitions` of a table of this resource.
-pub fn columns(_def: &ResourceDef) -> Value {
-    json!([column("Name", "string", "name", 0), column("Age", "string", "", 0)])
+pub fn columns(def: &ResourceDef) -> Value {
+    let mut row = Row::new(&Value::Null, Timestamp::UNIX_EPOCH);
+    print(def, &mut row);
+    let columns = row.columns.iter().map(|column| {
+        let Column { name, kind, format, priority } = column;
+        json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
+    });
+    Value::Array(columns.collect())
 }
 
 /// The cells of one object, one per column.
-pub fn cells(_def: &ResourceDef, object: &Value, now: Timestamp) -> Vec<Value> {
-    let metadata = &object["metadata"];
-    vec![metadata["name"].clone(), age(&metadata["creationTimestamp"], now).into()]
+pub fn cells(def: &ResourceDef, object: &Value, now: Timestamp) -> Vec<Value> {
+    let mut row = Row::new(object, now);
+    print(def, &mut row);
+    row.cells
 }
 
-fn column(name: &str, kind: &str, format: &str, priority: u8) -> Value {
-    json!({"name": name, "type": kind, "format": format, "description": "", "priority": priority})
+fn print(def: &ResourceDef, row: &mut Row<'_>) {
+    let printer = match (def.custom, def.gvr.group.as_ref()) {
+        (true, _) => None,
+        (false, "") => nodes::printer(&def.kind)
+            .or_else(|| pods::printer(&def.kind))
+            .or_else(|| network::printer(&def.kind))
+            .or_else(|| config::printer(&def.kind))
+            .or_else(|| storage::printer(&def.kind))
+            .or_else(|| workloads::printer(&def.kind)),
+        (false, "apps") => workloads::printer(&def.kind),
+        (false, "batch") => batch::printer(&def.kind),
+        (false, "autoscaling" | "policy" | "scheduling.k8s.io" | "flowcontrol.apiserver.k8s.io") => {
+            policy::printer(&def.kind)
+        }
+        (false, "networking.k8s.io" | "discovery.k8s.io") => network::printer(&def.kind),
+        (false, "storage.k8s.io" | "resource.k8s.io") => storage::printer(&def.kind),
+        (false, "events.k8s.io" | "coordination.k8s.io" | "node.k8s.io" | "certificates.k8s.io") => {
+            nodes::printer(&def.kind)
+        }
+        (false, _) => config::printer(&def.kind),
+    };
+    match printer {
+        Some(printer) => printer(row),
+        None if def.custom => {
+            row.name();
+            row.age();
+        }
+        None => {
+            row.name();
+            let created = row.object["metadata"]["creationTimestamp"].clone();
+            row.push("Created At", "date", "", 0, created);
+        }
+    }
+}
+
+/// Prints the objects of one kind.
+type Printer = fn(&mut Row<'_>);
+
+#[derive(Clone, Copy)]
+struct Column {
+    name: &'static str,
+    kind: &'static str,
+    format: &'static str,
+    priority: u8,
+}
+
+/// One line of the table under construction.
+struct Row<'a> {
+    object: &'a Value,
+    now: Timestamp,
+    columns: Vec<Column>,
+    cells: Vec<Value>,
+}
+
+impl<'a> Row<'a> {
+    fn new(object: &'a Value, now: Timestamp) -> Self {
+        Row { object, now, columns: Vec::new(), cells: Vec::new() }
+    }
+
+    fn push(
+        &mut self,
+        name: &'static str,
+        kind: &'static str,
+        format: &'static str,
+        priority: u8,
+        cell: Value,
+    ) {
+        self.columns.push(Column { name, kind, format, priority });
+        self.cells.push(cell);
+    }
+
+    fn name(&mut self) {
+        let name = text(&self.object["metadata"]["name"]);
+        self.push("Name", "string", "name", 0, name.into());
+    }
+
+    fn age(&mut self) {
+        let age = age(&self.object["metadata"]["creationTimestamp"], self.now);
+        self.text("Age", age);
+    }
+
+    fn text(&mut self, name: &'static str, cell: impl Into<Value>) {
+        self.push(name, "string", "", 0, cell.into());
+    }
+
+    /// Shown by `-o wide` only.
+    fn wide(&mut self, name: &'static str, cell: impl Into<Value>) {
+        self.push(name, "string", "", 1, cell.into());
+    }
+
+    fn number(&mut self, name: &'static str, cell: i64) {
+        self.push(name, "integer", "", 0, cell.into());
+    }
+
+    fn flag(&mut self, name: &'static str, cell: bool) {
+        self.push(name, "boolean", "", 0, cell.into());
+    }
+
+    fn spec(&self) -> &'a Value {
+        &self.object["spec"]
+    }
+
+    fn status(&self) -> &'a Value {
+        &self.object["status"]
+    }
+
+    fn is_terminating(&self) -> bool {
+        self.object["metadata"]["deletionTimestamp"].is_string()
+    }
+}
+
+/// A string; empty where there is none.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A string, or a word for none.
+fn text_or<'v>(value: &'v Value, none: &'v str) -> &'v str {
+    Some(text(value)).filter(|text| !text.is_empty()).unwrap_or(none)
+}
+
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// How many items or entries there are.
+fn count(value: &Value) -> i64 {
+    match value {
+        Value::Array(items) => items.len() as i64,
+        Value::Object(entries) => entries.len() as i64,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// A quantity, a port or a percentage as it is written; `0` where there is none.
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => "0".to_owned(),
+    }
+}
+
+/// Whether the condition of a type has the status True.
+fn has_condition(conditions: &Value, kind: &str) -> bool {
+    condition(conditions, kind).is_some_and(|condition| condition["status"] == "True")
+}
+
+fn condition<'v>(conditions: &'v Value, kind: &str) -> Option<&'v Value> {
+    items(conditions).iter().find(|condition| condition["type"] == kind)
+}
+
+/// The first few of a list and how many more there are.
+fn some_of(list: &[String], most: usize, separator: &str) -> String {
+    match list.len().checked_sub(most) {
+        Some(more @ 1..) => format!("{} + {more} more...", list[..most].join(separator)),
+        Some(0) | None => list.join(separator),
+    }
+}
+
+/// `k=v,k2=v2`, sorted by key.
+fn labels(labels: &Value) -> String {
+    let mut pairs: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", text(value)))
+        .collect();
+    pairs.sort_unstable();
+    if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
+}
+
+/// A label selector in the form in which it is asked for; None when an operator is unknown.
+fn selector_text(selector: &Value) -> Option<String> {
+    let mut terms: Vec<(&str, String)> = Vec::new();
+    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+        terms.push((key, format!("{key}={}", text(value))));
+    }
+    for one in items(&selector["matchExpressions"]) {
+        let key = text(&one["key"]);
+        let mut values: Vec<&str> = items(&one["values"]).iter().map(text).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        terms.push((
+            key,
+            match text(&one["operator"]) {
+                "In" => format!("{key} in ({values})"),
+                "NotIn" => format!("{key} notin ({values})"),
+                "Exists" => key.to_owned(),
+                "DoesNotExist" => format!("!{key}"),
+                _ => return None,
+            },
+        ));
+    }
+    terms.sort_by(|a, b| a.0.cmp(b.0));
+    Some(terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(","))
+}
+
+fn selector(selector: &Value) -> String {
+    match selector_text(selector) {
+        None => "<error>".to_owned(),
+        Some(text) if text.is_empty() => "<none>".to_owned(),
+        Some(text) => text,
+    }
+}
+
+/// The names and the images of containers.
+fn containers_of(row: &mut Row<'_>, pod_template: &Value) {
+    let all = |key: &str| {
+        items(&pod_template["spec"]["containers"])
+            .iter()
+            .map(|one| text(&one[key]))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    row.wide("Containers", all("name"));
+    row.wide("Images", all("image"));
+}
+
+fn seconds(timestamp: &Value) -> Option<i64> {
+    timestamp.as_str()?.parse::<Timestamp>().ok().map(Timestamp::as_second)
 }
 
 /// The time since a timestamp in kubectl's short form; `<unknown>` where there is none.
@@ -53,16 +296,4 @@ pub fn duration(seconds: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, expected) in [
-            (-5, "<invalid>"), (0, "0s"), (119, "119s"), (120, "2m"), (310, "5m10s"), (601, "10m"),
-            (10_799, "179m"), (10_800, "3h"), (28_800, "8h"), (172_800, "2d"), (180_000, "2d2h"), (864_000, "10d"),
-        ] {
-            assert_eq!(duration(seconds), expected, "{seconds}");
-        }
-    }
-}
+mod tests;

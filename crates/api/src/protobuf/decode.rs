@@ -314,7 +314,7 @@ impl<'a> Decoder<'a> {
             (Shape::Single, slot) => self.single(field, slot, depth),
             (_, Slot::Items(items)) => {
                 self.check_depth(depth + 1)?;
-                Ok((field.always || !items.is_empty()).then(|| Value::Array(items)))
+                Ok((field.always || !items.is_empty()).then_some(Value::Array(items)))
             }
             (_, Slot::Entries(entries)) => {
                 self.check_depth(depth + 1)?;
