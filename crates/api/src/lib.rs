@@ -4,15 +4,15 @@
 //! Everything here is a pure function of bytes and values. This crate knows no tokio, no files and
 //! no sockets, and never panics on what came from outside.
 
-pub mod discovery;
 pub mod defaults;
+pub mod discovery;
 pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
-pub mod quantity;
 pub mod printers;
 pub mod protobuf;
+pub mod quantity;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -16,17 +16,29 @@ pub struct Gvr {
 impl Gvr {
     /// A built-in resource, usable in constants.
     pub const fn new(group: &'static str, version: &'static str, resource: &'static str) -> Self {
-        Gvr { group: Cow::Borrowed(group), version: Cow::Borrowed(version), resource: Cow::Borrowed(resource) }
+        Gvr {
+            group: Cow::Borrowed(group),
+            version: Cow::Borrowed(version),
+            resource: Cow::Borrowed(resource),
+        }
     }
 
     /// `group/version`, or `version` alone for the core group: the value of `apiVersion`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `resource.group`, or `resource` alone for the core group: how messages name a resource.
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.resource.to_string() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_string()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 
     /// The request path of this resource: of the collection, of one namespace's, or of one object.

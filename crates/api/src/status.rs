@@ -135,13 +135,15 @@ impl Status {
 
     /// The write was based on an older revision than the stored one.
     pub fn modified(gvr: &Gvr, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Status::conflict(gvr, name, why)
     }
 
     /// Validation found these faults; `kind` is the object's kind.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let texts: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let texts: Vec<String> =
+            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let faults = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -169,7 +171,8 @@ impl Status {
 
     pub fn forbidden(gvr: &Gvr, name: &str, why: impl fmt::Display) -> Self {
         let what = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
-        Status::failure(403, "Forbidden", format!("{}{what} is forbidden: {why}", gvr.qualified())).of(gvr, name)
+        Status::failure(403, "Forbidden", format!("{}{what} is forbidden: {why}", gvr.qualified()))
+            .of(gvr, name)
     }
 
     pub fn method_not_allowed(gvr: &Gvr, verb: &str) -> Self {
@@ -186,7 +189,9 @@ impl Status {
         Status::failure(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {accepted}"
+            ),
         )
     }
 
@@ -232,7 +237,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.message.is_empty() { write!(f, "{} ({})", self.reason, self.code) } else { f.write_str(&self.message) }
+        if self.message.is_empty() {
+            write!(f, "{} ({})", self.reason, self.code)
+        } else {
+            f.write_str(&self.message)
+        }
     }
 }
 
@@ -246,7 +255,11 @@ mod tests {
     fn messages_are_those_of_kubernetes() {
         let deployments = Gvr::new("apps", "v1", "deployments");
         assert_eq!(Status::not_found(&deployments, "x").to_string(), "deployments.apps \"x\" not found");
-        let cause = |field: &str| Cause { reason: "FieldValueRequired".into(), message: "Required value".into(), field: field.into() };
+        let cause = |field: &str| Cause {
+            reason: "FieldValueRequired".into(),
+            message: "Required value".into(),
+            field: field.into(),
+        };
         assert_eq!(
             Status::invalid("apps", "Deployment", "x", vec![cause("spec.a"), cause("spec.b")]).to_string(),
             "Deployment.apps \"x\" is invalid: [spec.a: Required value, spec.b: Required value]"

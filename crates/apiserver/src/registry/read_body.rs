@@ -1,7 +1,8 @@
 //! From the bytes of a request to a value that fits its schema.
 
+use sampan_api::Status;
+use sampan_api::protobuf::{self, ProtobufError};
 use sampan_api::schema::{self, Decoded};
-use sampan_api::{Status, protobuf};
 use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource};
@@ -29,9 +30,15 @@ pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
         }
         BodyFormat::Protobuf => {
             let limits = protobuf::Limits { bytes: MAX_BODY, ..protobuf::Limits::default() };
-            let (_, _, value) = protobuf::decode(&body.bytes, None, &limits)
-                .map_err(|error| Status::bad_request(error.to_string()))?;
-            Ok(Decoded { value, duplicates: Vec::new() })
+            match protobuf::decode(&body.bytes, None, &limits) {
+                Ok((_, _, value)) => Ok(Decoded { value, duplicates: Vec::new() }),
+                Err(ProtobufError::TooLarge { limit }) => Err(Status::too_large(limit)),
+                // Custom resources have no protobuf form.
+                Err(ProtobufError::Unregistered { .. }) => {
+                    Err(Status::unsupported_media_type("application/json, application/yaml"))
+                }
+                Err(error) => Err(Status::bad_request(error.to_string())),
+            }
         }
         BodyFormat::Yaml => {
             let value: Value = yaml_serde::from_slice(&body.bytes)
