@@ -135,6 +135,23 @@ impl Cluster {
         Namespace::create(self, name)
     }
 
+    /// Processes in a container's cgroup, as the host numbers them.
+    pub fn container_processes(&self, id: &str) -> Vec<i32> {
+        let mut found = Vec::new();
+        let mut directories = self.sandbox.cgroups().unwrap_or_default();
+        while let Some(directory) = directories.pop() {
+            let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+            directories.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+            if !id.is_empty() && directory.ends_with(id) {
+                let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+                found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// The server's process, as the host numbers it.
     pub fn server_pid(&self) -> i32 {
         self.server.as_ref().expect("the server runs").pid()

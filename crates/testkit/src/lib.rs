@@ -19,6 +19,7 @@ pub mod load;
 pub mod sandbox;
 pub mod suite;
 pub mod terminal;
+pub mod web;
 
 pub use cluster::{Cluster, Namespace};
 pub use command::{Output, Running};

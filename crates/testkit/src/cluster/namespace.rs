@@ -18,6 +18,11 @@ impl<'a> Namespace<'a> {
         Namespace { cluster, name: name.to_owned() }
     }
 
+    /// Leaves it to the end of the suite: what is in it must outlive this value.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     fn arguments<'b>(&'b self, arguments: &[&'b str]) -> Vec<&'b str> {
         [&["kubectl", "--namespace", &self.name], arguments].concat()
     }

@@ -144,7 +144,7 @@ pub fn get_selectors(cluster: &mut Cluster) {
     namespace
         .kubectl(&["get", "cm", "--field-selector=data.x=1"])
         .fails()
-        .says(&["field label not supported"]);
+        .says(&["\"data.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""]);
     namespace.kubectl(&["get", "cm", "-l", "a=(b"]).fails();
 }
 
@@ -265,7 +265,7 @@ pub fn apply_refuses(cluster: &mut Cluster) {
     let check = |manifest: &str, says: &[&str]| {
         namespace.kubectl_stdin(&["apply", "-f", "-"], manifest).fails().says(says);
     };
-    check(&CONFIG.replace("data:", "dataa:"), &["unknown field \"dataa\""]);
+    check(&CONFIG.replace("\ndata:", "\ndataa:"), &["unknown field \"dataa\""]);
     check(&CONFIG.replace("red", "[1]"), &["ConfigMap", "data"]);
     check(
         &CONFIG.replace("kind: ConfigMap", "kind: Nonsense"),
@@ -323,7 +323,7 @@ pub fn edit(cluster: &mut Cluster) {
     };
     edit("s/colour: red/colour: violet/", "cm/settings").ok().is("configmap/settings edited");
     assert_eq!(namespace.get("cm/settings", ".data.colour"), "violet");
-    edit("s/nothing/matches/", "cm/settings").ok().has(&["Edit cancelled, no changes made."]);
+    edit("s/nothing/matches/", "cm/settings").ok().says(&["Edit cancelled, no changes made."]);
     // Names cannot be edited: kubectl says so and keeps the text.
     edit("s/name: settings/name: renamed/", "cm/settings")
         .fails()

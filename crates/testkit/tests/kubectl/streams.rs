@@ -61,7 +61,8 @@ pub fn exec_terminal(cluster: &mut Cluster) {
     terminal.until(&format!("{rows} {columns}"));
     terminal.until("/dev/pts/");
     // Ctrl-C reaches the command and not kubectl.
-    terminal.types("cat\n");
+    terminal.types("echo o$((1))n; cat\n");
+    terminal.until("o1n");
     terminal.types("seen\n");
     terminal.until(r"seen\r\nseen");
     terminal.types("\u{3}");
@@ -166,7 +167,7 @@ pub fn port_forward(cluster: &mut Cluster) {
     let mut wrong = namespace.spawn(&["port-forward", "pod/shell", "18082:9"]);
     wrong.until("Forwarding from");
     assert!(ask(18082).is_err(), "nobody listens on port 9");
-    wrong.until("(?i)connection refused|error forwarding port");
+    wrong.until("[Cc]onnection refused|error forwarding port");
     namespace
         .kubectl(&["port-forward", "pod/missing", "18083:1"])
         .fails()

@@ -1,0 +1,139 @@
+//! What survives which death: a container's process, a pod, the server itself.
+
+use std::process::ExitCode;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sampan_testkit::load::{Load, none_failed};
+use sampan_testkit::{Cluster, Suite, web};
+
+fn main() -> ExitCode {
+    Suite::new("killing")
+        .test_image()
+        .check("a killed container is started again, and its pod stays", container)
+        .check("a deleted pod is replaced", pod)
+        .check("a killed server fails no request and adopts every container", server)
+        .check("a rollout that the server's death interrupted completes", interrupted_rollout)
+        .check("deaths while the server is down are noticed when it is back", deaths_while_down)
+        .check("a server ended in order leaves everything running", orderly)
+        .run()
+}
+
+fn container(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("container");
+    namespace.deploy_web(1, "one");
+    let pod = namespace.kubectl(&["get", "pods", "-o", "name"]).ok().text();
+    let address = namespace.get(&pod, ".status.podIP");
+    let processes = namespace.processes();
+    let [process] = processes.values().next().expect("one container")[..] else {
+        panic!("one process: {processes:?}");
+    };
+    kill(Pid::from_raw(process), Signal::SIGKILL).expect("it runs");
+    namespace.wait_for(&pod, ".status.containerStatuses[0].restartCount", "1");
+    namespace.wait(&pod, "condition=Ready");
+    assert_eq!(namespace.get(&pod, ".status.podIP"), address);
+    assert_eq!(namespace.get(&pod, ".status.containerStatuses[0].lastState.terminated.exitCode"), "137");
+    assert_ne!(namespace.processes(), processes);
+}
+
+fn pod(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("pod");
+    namespace.deploy_web(3, "one");
+    namespace.endpoints("web", 3);
+    let mut load = Load::start(cluster.sandbox(), namespace.service_address("web"), 200);
+    load.run_for(50);
+    let pods = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).ok().text();
+    let first = pods.lines().next().expect("three pods");
+    namespace.kubectl(&["delete", first]).ok();
+    namespace.rolled_out("web");
+    namespace.wait_for("deployment/web", ".status.readyReplicas", "3");
+    load.run_for(50);
+    none_failed(&load.finish());
+    namespace.kubectl(&["get", first]).fails();
+}
+
+fn server(cluster: &mut Cluster) {
+    let (before, mut load) = {
+        let namespace = cluster.namespace("server");
+        namespace.deploy_web(3, "one");
+        namespace.endpoints("web", 3);
+        let mut load = Load::start(cluster.sandbox(), namespace.service_address("web"), 200);
+        load.run_for(50);
+        let before = namespace.processes();
+        namespace.keep();
+        (before, load)
+    };
+    cluster.kill_server(Signal::SIGKILL).expect("it ran");
+    load.run_for(200);
+    cluster.start_server().expect("it starts again");
+    load.run_for(100);
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=server"], arguments].concat());
+    kubectl(&["wait", "pods", "-l", "app=web", "--for=condition=Ready", "--timeout=55s"]).ok();
+    none_failed(&load.finish());
+    let status =
+        kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}"]);
+    status.ok().is("0 0 0");
+    let after = cluster.processes_in("server");
+    assert_eq!(after, before, "the same processes");
+    assert!(before.values().all(|processes| processes.len() == 1), "{before:?}");
+    // What was adopted can be used: streams, logs, and a graceful end.
+    kubectl(&["exec", "deployment/web", "--", "echo", "alive"]).ok().is("alive");
+    kubectl(&["logs", "deployment/web"]).ok().has(&["listening on 8080"]);
+    kubectl(&["delete", "deployment/web", "--timeout=55s"]).ok();
+    kubectl(&["wait", "pods", "-l", "app=web", "--for=delete", "--timeout=55s"]).ok();
+}
+
+fn interrupted_rollout(cluster: &mut Cluster) {
+    let mut load = {
+        let namespace = cluster.namespace("interrupted");
+        namespace.deploy_web(3, "one");
+        namespace.endpoints("web", 3);
+        let load = Load::start(cluster.sandbox(), namespace.service_address("web"), 200);
+        let mut watch = namespace.spawn(&["get", "pods", "--watch-only", "-o", "name"]);
+        namespace.apply(&web::manifest(3, "two"));
+        // The first new pod is there: the rollout is under way.
+        watch.until("^pod/web-");
+        namespace.keep();
+        load
+    };
+    cluster.kill_server(Signal::SIGKILL).expect("it ran");
+    load.run_for(100);
+    cluster.start_server().expect("it starts again");
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=interrupted"], arguments].concat());
+    kubectl(&["rollout", "status", "deployment/web", "--timeout=55s"]).ok();
+    load.run_for(100);
+    let answers = load.finish();
+    none_failed(&answers);
+    let last = answers.last().expect("there were requests").result.clone().expect("none failed");
+    assert!(last.starts_with("two "), "rolled out: {last}");
+}
+
+fn deaths_while_down(cluster: &mut Cluster) {
+    let process = {
+        let namespace = cluster.namespace("down");
+        namespace.deploy_web(1, "one");
+        let processes = namespace.processes();
+        namespace.keep();
+        processes.values().next().expect("one container")[0]
+    };
+    cluster.kill_server(Signal::SIGKILL).expect("it ran");
+    kill(Pid::from_raw(process), Signal::SIGKILL).expect("it runs");
+    cluster.start_server().expect("it starts again");
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=down"], arguments].concat());
+    let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+    kubectl(&["wait", "pods", "-l", "app=web", restarted, "--timeout=55s"]).ok();
+    kubectl(&["wait", "pods", "-l", "app=web", "--for=condition=Ready", "--timeout=55s"]).ok();
+}
+
+fn orderly(cluster: &mut Cluster) {
+    let before = {
+        let namespace = cluster.namespace("orderly");
+        namespace.deploy_web(2, "one");
+        let processes = namespace.processes();
+        namespace.keep();
+        processes
+    };
+    cluster.restart().expect("it ends with success, and starts again");
+    assert_eq!(cluster.processes_in("orderly"), before);
+    cluster.kubectl(&["--namespace=orderly", "rollout", "status", "deployment/web", "--timeout=55s"]).ok();
+}

@@ -1,0 +1,328 @@
+//! Services, node ports, names and pods, from pods and from the node.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use sampan_testkit::load::get;
+use sampan_testkit::{Cluster, Namespace, Suite};
+
+fn main() -> ExitCode {
+    Suite::new("networking")
+        .test_image()
+        .check("pods reach pods, and see their addresses", pod_to_pod)
+        .check("a service's cluster address, from the node and from pods", cluster_ip)
+        .check("a pod reaches itself through its service", hairpin)
+        .check("a service without endpoints refuses", no_endpoints)
+        .check("a node port answers on loopback", node_port)
+        .check("client IP affinity", affinity)
+        .check("names of services", dns_services)
+        .check("names of pods, headless and external services", dns_headless)
+        .check("the resolver's settings in pods", dns_settings)
+        .check("kubernetes.default answers a pod with its token", api_from_a_pod)
+        .check("host network and host ports", host_network)
+        .check("nothing leaves the machine", no_way_out)
+        .run()
+}
+
+const CLIENT: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: 'example.com/test:1', command: [sleep, '1000']}]
+";
+
+fn with_client<'a>(cluster: &'a Cluster, name: &str) -> Namespace<'a> {
+    let namespace = cluster.namespace(name);
+    namespace.apply(CLIENT);
+    namespace.wait("pod/client", "condition=Ready");
+    namespace
+}
+
+fn from_node(cluster: &Cluster, address: SocketAddr) -> std::io::Result<String> {
+    cluster.sandbox().in_network(move || get(address, "/")).join().expect("the thread does not panic")
+}
+
+fn fetch(url: &str) -> String {
+    format!("wget -q -T 10 -O - {url}")
+}
+
+fn pod_to_pod(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "pods");
+    namespace.deploy_web(1, "one");
+    let web = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).ok().text();
+    let address = namespace.get(&web, ".status.podIP");
+    namespace.sh("client", &fetch(&format!("{address}:8080"))).ok().has(&["one web-"]);
+    namespace
+        .sh("client", "ip -4 -o address show dev eth0")
+        .ok()
+        .has(&[&namespace.get("pod/client", ".status.podIP")]);
+    assert_eq!(namespace.get(&web, ".status.podIPs[0].ip"), address);
+    // The node reaches pods, and has an address that pods reach.
+    assert!(from_node(cluster, format!("{address}:8080").parse().expect("an address")).is_ok());
+    namespace.sh("client", &format!("ping -c 1 -W 5 {}", namespace.get("pod/client", ".status.hostIP"))).ok();
+}
+
+fn cluster_ip(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "cluster-ip");
+    namespace.deploy_web(2, "one");
+    namespace.endpoints("web", 2);
+    let address = namespace.service_address("web");
+    let mut hosts: Vec<String> = (0..40).map(|_| from_node(cluster, address).expect("an answer")).collect();
+    hosts.sort();
+    hosts.dedup();
+    assert_eq!(hosts.len(), 2, "both endpoints answer: {hosts:?}");
+    namespace.sh("client", &fetch(&address.to_string())).ok().has(&["one web-"]);
+    // Another port of the same address has no service.
+    namespace.sh("client", &fetch(&format!("{}:81", address.ip()))).fails();
+    // Ports by name, and a second port.
+    namespace.kubectl(&["patch", "service", "web", "--type=json", "-p", r#"[{"op":"add","path":"/spec/ports/0/name","value":"a"},{"op":"add","path":"/spec/ports/-","value":{"name":"b","port":8000,"targetPort":8080}}]"#]).ok();
+    let mut watch =
+        namespace.spawn(&["get", "endpointslices", "--watch", "-o", "jsonpath={.ports[*].name}{\"\\n\"}"]);
+    watch.until("^(a b|b a)$");
+    namespace
+        .sh(
+            "client",
+            &format!(
+                "for i in 1 2 3 4 5; do {} && exit 0; done; exit 1",
+                fetch(&format!("{}:8000", address.ip()))
+            ),
+        )
+        .ok();
+    // A service that goes takes its rules with it.
+    namespace.kubectl(&["delete", "service", "web"]).ok();
+    namespace.spawn(&["get", "endpointslices", "--watch", "--output-watch-events"]).kill();
+}
+
+fn hairpin(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("hairpin");
+    namespace.deploy_web(1, "one");
+    namespace.endpoints("web", 1);
+    let address = namespace.service_address("web");
+    let web = namespace.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).ok().text();
+    namespace.sh(&web, &fetch(&address.to_string())).ok().has(&["one web-"]);
+}
+
+fn no_endpoints(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "refused");
+    namespace.kubectl(&["create", "service", "clusterip", "nobody", "--tcp=80:8080"]).ok();
+    let address = namespace.service_address("nobody");
+    let error = from_node(cluster, address).expect_err("nobody answers");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+    namespace.sh("client", &fetch(&address.to_string())).fails().says(&["Connection refused"]);
+}
+
+fn node_port(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("node-port");
+    namespace.deploy_web(1, "one");
+    namespace
+        .kubectl(&[
+            "expose",
+            "deployment",
+            "web",
+            "--name=door",
+            "--type=NodePort",
+            "--port=80",
+            "--target-port=8080",
+        ])
+        .ok();
+    namespace.endpoints("door", 1);
+    let port: u16 = namespace.get("service/door", ".spec.ports[0].nodePort").parse().expect("a port");
+    assert!((30000..=32767).contains(&port), "{port}");
+    let answer = from_node(cluster, ([127, 0, 0, 1], port).into()).expect("an answer");
+    assert!(answer.starts_with("one web-"), "{answer}");
+    namespace.kubectl(&["get", "service", "door"]).ok().has(&[&format!("80:{port}/TCP")]);
+    namespace.kubectl_stdin(&["apply", "-f", "-"], &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: second}}\nspec: {{type: NodePort, ports: [{{port: 80, nodePort: {port}}}]}}\n")).fails().says(&["provided port is already allocated"]);
+}
+
+fn affinity(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "affinity");
+    namespace.deploy_web(3, "one");
+    namespace.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"sessionAffinity":"ClientIP"}}"#]).ok();
+    namespace.endpoints("web", 3);
+    let url = namespace.service_address("web").to_string();
+    let script = format!("for i in $(seq 1 20); do {}; done | sort -u | wc -l", fetch(&url));
+    namespace.sh("client", &script).ok().is("1");
+}
+
+fn dns_services(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "names");
+    namespace.deploy_web(1, "one");
+    namespace.endpoints("web", 1);
+    let address = namespace.service_address("web").ip().to_string();
+    for name in ["web", "web.names", "web.names.svc", "web.names.svc.cluster.local"] {
+        namespace.sh("client", &format!("nslookup {name}")).has(&[&format!("Address: {address}")]);
+        namespace.sh("client", &fetch(name)).ok().has(&["one web-"]);
+    }
+    namespace
+        .kubectl(&[
+            "patch",
+            "service",
+            "web",
+            "--type=json",
+            "-p",
+            r#"[{"op":"add","path":"/spec/ports/0/name","value":"http"}]"#,
+        ])
+        .ok();
+    let mut watch =
+        namespace.spawn(&["get", "endpointslices", "--watch", "-o", "jsonpath={.ports[*].name}{\"\\n\"}"]);
+    watch.until("^http$");
+    let query = "nslookup -type=srv _http._tcp.web.names.svc.cluster.local";
+    namespace.sh("client", query).ok().matches(r"service = 0 100 80 web\.names\.svc\.cluster\.local");
+    let reversed: Vec<&str> = address.split('.').rev().collect();
+    let query = format!("nslookup -type=ptr {}.in-addr.arpa", reversed.join("."));
+    namespace.sh("client", &query).ok().has(&["web.names.svc.cluster.local"]);
+    namespace.sh("client", "nslookup nothing.names.svc.cluster.local").fails().has(&["NXDOMAIN"]);
+    namespace.sh("client", "nslookup kubernetes.default.svc.cluster.local").ok().has(&["Address: 10.43.0.1"]);
+}
+
+fn dns_headless(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "headless");
+    namespace.deploy_web(2, "one");
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: each}
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: away}
+spec: {type: ExternalName, externalName: web.headless.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: named}
+spec: {clusterIP: None, selector: {app: named}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: with-name, labels: {app: named}}
+spec:
+  hostname: first
+  subdomain: named
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: 'example.com/test:1', command: [sleep, '1000']}]
+",
+    );
+    namespace.wait("pod/with-name", "condition=Ready");
+    namespace.endpoints("each", 2);
+    namespace.endpoints("named", 1);
+    let addresses = namespace
+        .kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}"])
+        .ok()
+        .text();
+    let addresses: Vec<String> = addresses.split(' ').map(|address| format!("Address: {address}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    namespace.sh("client", "nslookup -type=a each.headless.svc.cluster.local").ok().has(&addresses);
+    let srv = namespace.sh("client", "nslookup -type=srv _http._tcp.each.headless.svc.cluster.local").ok();
+    assert_eq!(srv.stdout.matches("service = 0").count(), 2, "{srv}");
+    let external = namespace.sh("client", "nslookup -type=a away.headless.svc.cluster.local").ok();
+    external.has(&["canonical name = web.headless.svc.cluster.local"]);
+    namespace.sh("client", &fetch("away")).ok().has(&["one web-"]);
+    let address = format!("Address: {}", namespace.get("pod/with-name", ".status.podIP"));
+    namespace.sh("client", "nslookup -type=a first.named.headless.svc.cluster.local").ok().has(&[&address]);
+    namespace.sh("with-name", "hostname -f").ok().is("first.named.headless.svc.cluster.local");
+    let dashed = namespace.get("pod/with-name", ".status.podIP").replace('.', "-");
+    namespace
+        .sh("client", &format!("nslookup -type=a {dashed}.headless.pod.cluster.local"))
+        .ok()
+        .has(&[&address]);
+}
+
+fn dns_settings(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "resolver");
+    namespace
+        .sh("client", "cat /etc/resolv.conf")
+        .ok()
+        .matches(r"^search resolver\.svc\.cluster\.local svc\.cluster\.local cluster\.local")
+        .matches(r"^nameserver \d+\.\d+\.\d+\.\d+$")
+        .matches("^options ndots:5$");
+    namespace
+        .sh("client", "cat /etc/hosts")
+        .ok()
+        .matches(r"^127\.0\.0\.1\s+localhost$")
+        .matches(r"^10\.42\.\d+\.\d+\s+client$");
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: own}
+spec:
+  terminationGracePeriodSeconds: 0
+  dnsPolicy: None
+  dnsConfig: {nameservers: [192.0.2.53], searches: [example.com], options: [{name: ndots, value: '2'}]}
+  hostAliases: [{ip: 192.0.2.7, hostnames: [seven.example.com]}]
+  containers: [{name: main, image: 'example.com/test:1', command: [sleep, '1000']}]
+",
+    );
+    namespace.wait("pod/own", "condition=Ready");
+    namespace
+        .sh("own", "cat /etc/resolv.conf")
+        .ok()
+        .is("search example.com\nnameserver 192.0.2.53\noptions ndots:2");
+    namespace.sh("own", "cat /etc/hosts").ok().matches(r"^192\.0\.2\.7\s+seven\.example\.com$");
+}
+
+fn api_from_a_pod(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "in-pod");
+    let directory = "/var/run/secrets/kubernetes.io/serviceaccount";
+    namespace.sh("client", &format!("cat {directory}/namespace")).ok().is("in-pod");
+    namespace.sh("client", &format!("cat {directory}/ca.crt")).ok().has(&["BEGIN CERTIFICATE"]);
+    namespace
+        .sh("client", "env")
+        .ok()
+        .has(&["KUBERNETES_SERVICE_HOST=10.43.0.1\n", "KUBERNETES_SERVICE_PORT=443\n"]);
+    // Busybox's client checks no certificate, so that this shows the way and the token.
+    let ask = |path: &str| {
+        format!(
+            "wget -q -T 10 -O - --no-check-certificate --header \"Authorization: Bearer $(cat {directory}/token)\" \
+             https://kubernetes.default.svc{path}"
+        )
+    };
+    namespace.sh("client", &ask("/version")).ok().has(&["gitVersion"]);
+    namespace.sh("client", &ask("/api/v1/namespaces/in-pod/pods")).fails().says(&["403"]);
+    namespace
+        .kubectl(&["create", "rolebinding", "see", "--clusterrole=view", "--serviceaccount=in-pod:default"])
+        .ok();
+    namespace.sh("client", &ask("/api/v1/namespaces/in-pod/pods/client")).ok().has(&["\"name\":\"client\""]);
+}
+
+fn host_network(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "host");
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: on-host}
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 0
+  containers: [{name: web, image: 'example.com/test:1', command: [web, '8099', host], ports: [{containerPort: 8099}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: port}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: web, image: 'example.com/test:1', command: [web, '8080', port], ports: [{containerPort: 8080, hostPort: 8098}]}]
+",
+    );
+    namespace.wait("pod/on-host", "condition=Ready");
+    let answer = from_node(cluster, ([127, 0, 0, 1], 8099).into()).expect("an answer");
+    assert!(answer.starts_with("host "), "{answer}");
+    assert_eq!(namespace.get("pod/on-host", ".status.podIP"), namespace.get("pod/on-host", ".status.hostIP"));
+    namespace.wait("pod/port", "condition=Ready");
+    let answer = from_node(cluster, ([127, 0, 0, 1], 8098).into()).expect("an answer");
+    assert!(answer.starts_with("port "), "{answer}");
+}
+
+fn no_way_out(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "out");
+    // An address of the cluster's ranges that nobody has, and one outside.
+    namespace.sh("client", "wget -q -T 5 -O - 10.42.200.200").fails();
+    namespace.sh("client", "wget -q -T 5 -O - 192.0.2.1").fails();
+    cluster.run(&["ip", "route", "show"]).ok().lacks(&["default"]).has(&["blackhole 10.42.0.0/16"]);
+}
