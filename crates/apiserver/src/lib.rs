@@ -92,9 +92,9 @@ impl ApiServer {
         Client::new(Arc::new(LocalBackend::new(self.clone(), user)))
     }
 
-    /// Says where pods' streams are.
-    pub fn set_node(&self, node: Arc<dyn NodeStreams>) {
-        *self.node.write() = Some(node);
+    /// Says where pods' streams are; `None` ends the use of a node that stops.
+    pub fn set_node(&self, node: Option<Arc<dyn NodeStreams>>) {
+        *self.node.write() = node;
     }
 
     pub(crate) fn node(&self) -> Result<Arc<dyn NodeStreams>, Status> {

@@ -30,6 +30,7 @@ mod tests;
 mod token;
 
 pub use connect::{ConnectError, Stream};
+pub use decode::Lines;
 
 use connect::{Connector, Dialer};
 use token::TokenSource;

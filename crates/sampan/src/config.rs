@@ -35,6 +35,9 @@ pub struct RawConfig {
     /// Addresses of pods [default: 10.42.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub cluster_cidr: Option<String>,
+    /// Addresses of this node's pods, in the cluster's range [default: its first /24]
+    #[arg(long, value_name = "CIDR")]
+    pub node_cidr: Option<String>,
     /// Addresses of services [default: 10.43.0.0/16]
     #[arg(long, value_name = "CIDR")]
     pub service_cidr: Option<String>,
@@ -66,6 +69,7 @@ pub struct Config {
     pub tls_san: Vec<String>,
     pub node_name: String,
     pub cluster_cidr: IpNet,
+    pub node_cidr: IpNet,
     pub service_range: ServiceRange,
     pub node_ports: RangeInclusive<u16>,
     pub node_port_addresses: Vec<IpNet>,
@@ -76,12 +80,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The pods of this node: the first /24 of the cluster's range, or all of a smaller one.
-    pub fn node_cidr(&self) -> IpNet {
-        let length = self.cluster_cidr.prefix_len().max(24);
-        IpNet::new(self.cluster_cidr.network(), length).expect("a longer prefix of a valid network is valid")
-    }
-
     /// The cgroup of all pods. Servers with other data directories on this machine have others.
     pub fn cgroup_root(&self) -> PathBuf {
         if self.data_dir == Path::new(DEFAULT_DATA_DIR) {
@@ -117,6 +115,7 @@ impl RawConfig {
             tls_san: list(self.tls_san, other.tls_san),
             node_name: self.node_name.or(other.node_name),
             cluster_cidr: self.cluster_cidr.or(other.cluster_cidr),
+            node_cidr: self.node_cidr.or(other.node_cidr),
             service_cidr: self.service_cidr.or(other.service_cidr),
             service_node_port_range: self.service_node_port_range.or(other.service_node_port_range),
             node_port_addresses: list(self.node_port_addresses, other.node_port_addresses),
@@ -137,6 +136,17 @@ impl RawConfig {
         let cluster_cidr: IpNet = cluster
             .parse()
             .with_context(|| format!("clusterCidr: {cluster:?} is not a CIDR, as 10.42.0.0/16 is"))?;
+        let first = IpNet::new(cluster_cidr.network(), cluster_cidr.prefix_len().max(24))
+            .expect("a longer prefix is valid");
+        let node_cidr = match self.node_cidr {
+            None => first,
+            Some(text) => {
+                text.parse().with_context(|| format!("nodeCidr: {text:?} is not a CIDR, as {first} is"))?
+            }
+        };
+        if !cluster_cidr.contains(&node_cidr) {
+            bail!("nodeCidr {node_cidr} is not in clusterCidr {cluster_cidr}");
+        }
         let service = text(self.service_cidr, "10.43.0.0/16");
         let service_range: ServiceRange = service.parse().context("serviceCidr")?;
         let service_net: IpNet = service.parse().context("serviceCidr")?;
@@ -172,6 +182,7 @@ impl RawConfig {
             tls_san: self.tls_san,
             node_name,
             cluster_cidr,
+            node_cidr,
             service_range,
             node_ports: port_range(&text(self.service_node_port_range, "30000-32767"))?,
             node_port_addresses,

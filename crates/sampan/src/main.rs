@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod admin;
+mod agent;
 mod cli;
 mod commands;
 mod config;
 mod logging;
+mod node_role;
 mod server;
 
 /// Allocates for everything but supervisors, which are small and many.
