@@ -18,7 +18,7 @@ use super::{Call, Query, RemoteBackend, decode, path};
 use crate::kubeconfig::{Access, Credentials, Token};
 use crate::{Backend as _, DeleteOptions, ListOptions, PatchKind, Target, WatchEvent};
 
-const PODS: Gvr = Gvr::new("", "v1", "pods");
+static PODS: Gvr = Gvr::new("", "v1", "pods");
 
 /// A server of the test: answers by method and path, and remembers what it was asked.
 struct Server {
@@ -95,9 +95,7 @@ async fn answer(
     };
     let (code, text) = match (path.as_str(), &method) {
         ("/api/v1/pods", &Method::GET) if watch => {
-            let event = |kind: &str, revision: &str| {
-                json!({"type": kind, "object": {"metadata": {"name": "a", "resourceVersion": revision}}})
-            };
+            let event = |kind: &str, revision: &str| json!({"type": kind, "object": {"metadata": {"name": "a", "resourceVersion": revision}}});
             let gone = json!({"type": "ERROR", "object": Status::expired("too old")});
             let lines = [event("ADDED", "4"), event("BOOKMARK", "5"), event("DELETED", "6"), gone];
             (200, lines.map(|line| format!("{line}\n")).concat())

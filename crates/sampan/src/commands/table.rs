@@ -187,7 +187,7 @@ mod tests {
         let check = |printer: &mut Printer, expected: &str| assert_eq!(printer.print(&table()), expected);
         check(&mut printer(), "NAME     UP\na        1\nlonger   x\u{fffd}[2J...\n");
         let mut wide = Printer { wide: true, headers: false, ..printer() };
-        check(&mut wide, "a        1           10.0.0.1\nlonger   x\u{fffd}[2J...   <none>\n");
+        check(&mut wide, "a        1          10.0.0.1\nlonger   x\u{fffd}[2J...   <none>\n");
         let mut all = Printer { namespaces: true, prefix: Some("pod".into()), ..printer() };
         check(
             &mut all,
