@@ -231,7 +231,7 @@ impl Discovery {
                 let known = |other: &&ApiResource| {
                     other.gvr.group == one.gvr.group && other.gvr.resource == one.gvr.resource
                 };
-                if !found.iter().any(|other| known(other)) {
+                if !found.iter().any(known) {
                     found.push(one);
                 }
             }

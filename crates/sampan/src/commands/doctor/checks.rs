@@ -201,7 +201,7 @@ fn disk(snapshot: &Snapshot) -> Finding {
     let found = format!("{} MiB and {inodes} inodes are free", bytes >> 20);
     let verdict = match bytes {
         ..DISK_FAIL => Verdict::Fail,
-        ..DISK_WARN => Verdict::Warn,
+        DISK_FAIL..DISK_WARN => Verdict::Warn,
         // File systems without inodes of their own tell none.
         _ if inodes > 0 && inodes < INODES => Verdict::Warn,
         _ => Verdict::Ok,

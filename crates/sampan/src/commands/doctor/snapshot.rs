@@ -61,7 +61,7 @@ impl Snapshot {
             kernel,
             seccomp: read("/proc/sys/kernel/seccomp/actions_avail"),
             ip_forward: read("/proc/sys/net/ipv4/ip_forward"),
-            cgroup: cgroup(&read("/proc/self/mounts").unwrap_or_default(), |path| read(path)),
+            cgroup: cgroup(&read("/proc/self/mounts").unwrap_or_default(), read),
             inotify_instances: number("/proc/sys/fs/inotify/max_user_instances"),
             inotify_watches: number("/proc/sys/fs/inotify/max_user_watches"),
             open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok(),
