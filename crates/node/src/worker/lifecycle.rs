@@ -1,10 +1,12 @@
 //! What goes on beside a running container: its post-start hook and its probes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, Probe};
 use sampan_client::events::EventType;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::apply::{Event, ProbeKind};
 use super::capture;
@@ -12,7 +14,6 @@ use super::state::Running;
 use crate::images::chain;
 use crate::probe::{self, Outcome, Tally, Target};
 use crate::shared::Shared;
-use std::time::Duration;
 
 /// The longest that a hook without another bound may take.
 const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -26,6 +27,9 @@ pub struct Lifecycle {
     pub running: Running,
     pub events: mpsc::Sender<Event>,
 }
+
+/// The first pause between attempts on a container that is just starting; it doubles.
+const WARM_UP_PAUSE: Duration = Duration::from_millis(10);
 
 impl Lifecycle {
     /// Runs until it is dropped, or nothing is left to do.
@@ -63,6 +67,7 @@ impl Lifecycle {
     async fn startup(&self, probe: &Probe) -> bool {
         let mut tally = Tally::new(probe);
         self.delay(probe).await;
+        self.warm_up(probe).await;
         loop {
             let verdict = tally.count(&self.attempt(ProbeKind::Startup, probe).await);
             if let Some(success) = verdict {
@@ -82,6 +87,9 @@ impl Lifecycle {
             ProbeKind::Startup | ProbeKind::Liveness => Some(true),
         };
         self.delay(probe).await;
+        if said == Some(false) {
+            self.warm_up(probe).await;
+        }
         loop {
             let verdict = tally.count(&self.attempt(kind, probe).await);
             if verdict.is_some() && verdict != said {
@@ -89,6 +97,23 @@ impl Lifecycle {
                 self.verdict(kind, probe, verdict == Some(true)).await;
             }
             tokio::time::sleep(probe::period(probe)).await;
+        }
+    }
+
+    /// Waits for a container that is just starting, for at most one period.
+    ///
+    /// A program that needs a few milliseconds fails its first attempt and would be found ready a
+    /// whole period later. These attempts count for nothing and are not told; the ones that follow
+    /// are the probe's own.
+    async fn warm_up(&self, probe: &Probe) {
+        let deadline = Instant::now() + probe::period(probe);
+        let mut pause = WARM_UP_PAUSE;
+        while Instant::now() + pause < deadline {
+            if let Outcome::Success = probe::attempt(probe, &self.container, &self.target).await {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 
