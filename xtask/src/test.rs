@@ -3,13 +3,15 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::run::{cargo, require_root, root, run};
 use crate::tools::{self, BUSYBOX, IP, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV};
 use crate::{check, demo};
 
-const PARTS: [(&str, fn() -> Result<()>); 4] =
+type Part = fn() -> Result<()>;
+
+const PARTS: [(&str, Part); 4] =
     [("check", check::check), ("unit", unit), ("e2e", end_to_end), ("demo", || demo::demo(true, 8080))];
 
 /// Runs the named parts, or all of them, and says which ran.
@@ -54,11 +56,7 @@ fn end_to_end() -> Result<()> {
     let tools = tools::ensure_kubectl()?;
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--package", "sampan-testkit"]);
-    if let Some(tools) = tools {
-        let path = std::env::var_os("PATH").context("PATH is not set")?;
-        let paths = std::iter::once(tools).chain(std::env::split_paths(&path));
-        command.env("PATH", std::env::join_paths(paths)?);
-    }
+    tools::add_to_path(&mut command, tools)?;
     command.env("SAMPAN_BIN", root().join("target/debug/sampan"));
     run(command)
 }

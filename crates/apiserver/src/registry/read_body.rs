@@ -3,6 +3,7 @@
 use sampan_api::Status;
 use sampan_api::protobuf::{self, ProtobufError};
 use sampan_api::schema::{self, Decoded};
+use sampan_api::table::ResourceDef;
 use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource};
@@ -73,13 +74,18 @@ pub(super) fn check_object(
     check(resource, Decoded { value, duplicates: Vec::new() }, context)
 }
 
-fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result<Value, Status> {
-    let def = &resource.def;
-    let Decoded { mut value, duplicates } = decoded;
-    if let Some(object) = value.as_object_mut() {
+/// Every object says what it is, also one that this process made.
+pub(super) fn name_type(def: &ResourceDef, object: &mut Value) {
+    if let Some(object) = object.as_object_mut() {
         object.insert("apiVersion".into(), def.gvr.api_version().into());
         object.insert("kind".into(), def.kind.to_string().into());
     }
+}
+
+fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result<Value, Status> {
+    let def = &resource.def;
+    let Decoded { mut value, duplicates } = decoded;
+    name_type(def, &mut value);
     let Some((schema, id)) = def.schema() else {
         return Err(Status::internal(format!("{} has no schema", def.gvr)));
     };

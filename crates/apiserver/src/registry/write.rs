@@ -71,6 +71,7 @@ impl Registry {
         context: &mut Context,
     ) -> Result<ObjectRef, Status> {
         let def = &resource.def;
+        super::read_body::name_type(def, &mut object);
         metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
         strategy::prepare_create(resource, &mut object);
