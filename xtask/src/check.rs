@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::{cargo, root};
 
 /// What each crate may use of ours: arrows point down only. Tests may use more.
-const GRAPH: [(&str, &[&str]); 16] = [
+const GRAPH: [(&str, &[&str]); 17] = [
     ("sampan-base", &[]),
     ("sampan-api", &[]),
     ("sampan-storage", &["base"]),
@@ -41,6 +41,7 @@ const GRAPH: [(&str, &[&str]); 16] = [
     ),
     ("sampan-testkit", &[]),
     ("shop", &[]),
+    ("sampan-bench", &["api", "client", "storage", "testkit"]),
     ("xtask", &["testkit"]),
 ];
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod demo;
 mod run;
@@ -36,6 +37,11 @@ enum Task {
     },
     /// Format, lints, dependency graph and licences
     Check,
+    /// Measure an optimised build, beside etcd and runc where there is a comparison
+    Bench {
+        /// Only these: start, idle, pods, api, writes, container, size; and build, which takes long
+        parts: Vec<String>,
+    },
     /// Make the table of the API's types anew from the crate k8s-openapi
     GenerateSchemas,
 }
@@ -45,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo { once, port } => demo::demo(once, port),
         Task::Test { parts } => test::test(&parts),
         Task::Check => check::check(),
+        Task::Bench { parts } => bench::bench(&parts),
         Task::GenerateSchemas => generate_schemas(),
     };
     match result {

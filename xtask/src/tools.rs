@@ -36,6 +36,8 @@ pub const IP: Tool =
     Tool { name: "ip", files: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], package: "iproute2" };
 pub const NFT: Tool = Tool { name: "nft", files: &["/usr/sbin/nft", "/usr/bin/nft"], package: "nftables" };
 pub const RUNC: Tool = Tool { name: "runc", files: &["/usr/sbin/runc", "/usr/bin/runc"], package: "runc" };
+/// Measured beside Sampan's store.
+pub const ETCD: Tool = Tool { name: "etcd", files: &["/usr/bin/etcd"], package: "etcd-server" };
 pub const REGISTRY: Tool =
     Tool { name: "a container registry", files: &["/usr/bin/docker-registry"], package: "docker-registry" };
 pub const VENV: Tool =
@@ -106,6 +108,16 @@ pub fn ensure_kubectl() -> Result<Option<PathBuf>> {
     go(&["mod", "tidy"])?;
     go(&["build", "-o", "../kubectl", "."]).context("kubectl could not be built; install it by hand")?;
     Ok(Some(directory))
+}
+
+/// Lets a command find what is in a directory of tools.
+pub fn add_to_path(command: &mut Command, tools: Option<PathBuf>) -> Result<()> {
+    if let Some(tools) = tools {
+        let path = std::env::var_os("PATH").context("PATH is not set")?;
+        let paths = std::iter::once(tools).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(paths)?);
+    }
+    Ok(())
 }
 
 fn on_path(program: &str) -> bool {
