@@ -44,8 +44,22 @@ impl PodPhase {
     }
 }
 
-/// The phase that the containers make.
+/// The phase that the containers make. It is final only when none of them runs any more, also no sidecar:
+/// who waits for the end of a pod may take away what its containers use.
 pub fn phase(state: &PodState) -> PodPhase {
+    let phase = phase_to_be(state);
+    if !phase.is_final() || !state.containers.iter().any(ContainerRecord::is_busy) {
+        return phase;
+    }
+    let ran = |record: &ContainerRecord| {
+        record.kind == ContainerKind::Main
+            && (record.last.is_some() || record.running().is_some() || record.terminated().is_some())
+    };
+    if state.containers.iter().any(ran) { PodPhase::Running } else { PodPhase::Pending }
+}
+
+/// The phase once nothing runs that is to end.
+fn phase_to_be(state: &PodState) -> PodPhase {
     let mains = || state.containers.iter().filter(|record| record.kind == ContainerKind::Main);
     let ended_well = |record: &ContainerRecord| record.terminated().is_some_and(|ended| ended.exit_code == 0);
     match &state.stage {
@@ -87,7 +101,7 @@ pub fn status(state: &PodState, previous: Option<&PodStatus>, host_ip: IpAddr, n
     let spec = pod::spec(&state.pod);
     let phase = phase(state);
     let finished = phase.is_final() && state.termination().is_some();
-    let (reason, message) = match state.termination() {
+    let (reason, message) = match state.termination().filter(|_| phase.is_final()) {
         Some(Termination::DeadlineExceeded) => (
             Some("DeadlineExceeded".to_owned()),
             Some("Pod was active on the node longer than the specified deadline".to_owned()),

@@ -16,10 +16,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::TryStreamExt as _;
 use sampan_base::drain::Shutdown;
-use sampan_image::{ImageConfig, ImageStore, ImportOptions, PackSource, PruneScope, Reference};
+use sampan_image::{
+    Auth, ImageConfig, ImageStore, ImportOptions, PackSource, Progress, ProgressSink, PruneScope, Reference,
+    RegistryClient,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// The socket of a data directory.
@@ -31,6 +35,7 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 pub fn serve(
     data_dir: &Path,
     images: ImageStore,
+    registry: RegistryClient,
     shutdown: Shutdown,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket_path(data_dir);
@@ -46,9 +51,10 @@ pub fn serve(
         .route("/images/import", post(import))
         .route("/images/pack", post(pack))
         .route("/images/prune", post(prune))
+        .route("/images/pull", post(pull))
         // An archive is as long as it is; the store bounds what it takes of it.
         .layer(DefaultBodyLimit::disable())
-        .with_state(images);
+        .with_state(Images { store: images, registry });
     Ok(async move {
         let served =
             axum::serve(listener, routes).with_graceful_shutdown(async move { shutdown.requested().await });
@@ -56,6 +62,13 @@ pub fn serve(
             tracing::error!(%error, "the admin socket failed");
         }
     })
+}
+
+/// What the routes work on.
+#[derive(Clone)]
+struct Images {
+    store: ImageStore,
+    registry: RegistryClient,
 }
 
 /// An image as commands show it.
@@ -86,6 +99,29 @@ pub struct PackRequest {
     pub working_dir: String,
 }
 
+/// What `sampan image pull` asks for.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRequest {
+    pub name: String,
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
+
+/// One line of the answer to a pull. The last one is not `Progress`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PullLine {
+    /// Bytes of one blob.
+    Progress {
+        layer: String,
+        done: u64,
+        total: u64,
+    },
+    Pulled(ImageSummary),
+    Failed(String),
+}
+
 #[derive(Deserialize)]
 struct Named {
     name: Option<String>,
@@ -106,7 +142,7 @@ impl IntoResponse for Refused {
     }
 }
 
-async fn list(State(images): State<ImageStore>) -> Json<Vec<ImageSummary>> {
+async fn list(State(Images { store: images, .. }): State<Images>) -> Json<Vec<ImageSummary>> {
     let images = images.list().into_iter();
     Json(
         images
@@ -116,7 +152,7 @@ async fn list(State(images): State<ImageStore>) -> Json<Vec<ImageSummary>> {
 }
 
 async fn import(
-    State(images): State<ImageStore>,
+    State(Images { store: images, .. }): State<Images>,
     Query(named): Query<Named>,
     body: Body,
 ) -> Result<Json<Value>, Refused> {
@@ -128,7 +164,7 @@ async fn import(
 }
 
 async fn pack(
-    State(images): State<ImageStore>,
+    State(Images { store: images, .. }): State<Images>,
     Json(request): Json<PackRequest>,
 ) -> Result<Json<ImageSummary>, Refused> {
     let reference = Reference::parse(&request.tag)?;
@@ -145,7 +181,7 @@ async fn pack(
 }
 
 async fn remove(
-    State(images): State<ImageStore>,
+    State(Images { store: images, .. }): State<Images>,
     Query(named): Query<Named>,
 ) -> Result<Json<Value>, Refused> {
     let name = named.name.context("name: which image to remove")?;
@@ -153,11 +189,50 @@ async fn remove(
     Ok(Json(json!({"names": removed.names, "images": digests(&removed.images)})))
 }
 
-async fn prune(State(images): State<ImageStore>) -> Result<Json<Value>, Refused> {
+async fn prune(State(Images { store: images, .. }): State<Images>) -> Result<Json<Value>, Refused> {
     let removed = images.prune(PruneScope::Unused).await?;
     Ok(Json(json!({"names": removed.names, "images": digests(&removed.images)})))
 }
 
 fn digests(images: &[sampan_image::Digest]) -> Vec<String> {
     images.iter().map(ToString::to_string).collect()
+}
+
+/// Pulls an image and streams how far it has come, a JSON object per line.
+async fn pull(State(images): State<Images>, Json(request): Json<PullRequest>) -> Result<Response, Refused> {
+    let reference = Reference::parse(&request.name)?;
+    let auth = match (&request.username, &request.password) {
+        (Some(username), Some(password)) => Auth::for_registry(reference.host(), username, password),
+        (None, None) => Auth::anonymous(),
+        _ => return Err(anyhow::anyhow!("username and password: one needs the other").into()),
+    };
+    // Lines that the client is too slow for are left out, except for the last one.
+    let (sender, receiver) = mpsc::channel::<PullLine>(64);
+    let progress = sender.clone();
+    tokio::spawn(async move {
+        let sink: ProgressSink = std::sync::Arc::new(move |at: Progress| {
+            let _ = progress.try_send(PullLine::Progress {
+                layer: at.layer.to_string(),
+                done: at.done,
+                total: at.total,
+            });
+        });
+        let line = match images.registry.pull(&images.store, &reference, &auth, Some(sink)).await {
+            Ok(image) => PullLine::Pulled(ImageSummary {
+                names: image.names,
+                id: image.id.to_string(),
+                size: image.size,
+            }),
+            Err(error) => PullLine::Failed(error.chain()),
+        };
+        // A client that left does not want to know.
+        let _ = sender.send(line).await;
+    });
+    let lines = futures_util::stream::unfold(receiver, |mut receiver| async {
+        let line = receiver.recv().await?;
+        let mut text = serde_json::to_string(&line).unwrap_or_default();
+        text.push('\n');
+        Some((Ok::<_, std::convert::Infallible>(text), receiver))
+    });
+    Ok(Body::from_stream(lines).into_response())
 }

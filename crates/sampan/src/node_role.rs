@@ -41,9 +41,11 @@ impl NodeRole {
         tasks: &mut Tasks,
         readiness: &Readiness,
     ) -> Result<Self> {
-        let node = start_node(config, clients.node, images.clone(), tasks, readiness).await?;
+        let registry = RegistryClient::new(RegistryOptions::default());
+        let puller = RegistryPuller { registry: registry.clone(), store: images.clone() };
+        let node = start_node(config, clients.node, puller, tasks, readiness).await?;
         start_dns(config, clients.dns, tasks, readiness).await?;
-        let socket = admin::serve(&config.data_dir, images, tasks.shutdown())?;
+        let socket = admin::serve(&config.data_dir, images, registry, tasks.shutdown())?;
         tasks.spawn("admin socket", socket);
         Ok(NodeRole { node })
     }
@@ -99,7 +101,7 @@ pub async fn open_images(config: &Config) -> Result<ImageStore> {
 async fn start_node(
     config: &Config,
     client: Client,
-    images: ImageStore,
+    puller: RegistryPuller,
     tasks: &mut Tasks,
     readiness: &Readiness,
 ) -> Result<Arc<Node>> {
@@ -117,9 +119,8 @@ async fn start_node(
     node_config.cluster_domain = config.cluster_domain.clone();
     node_config.max_pods = config.max_pods;
     node_config.cgroup_root = config.cgroup_root();
-    let registry = RegistryClient::new(RegistryOptions::default());
-    let puller = Arc::new(RegistryPuller { registry, store: images.clone() });
-    let node = Arc::new(Node::start(node_config, client, images, puller).await?);
+    let images = puller.store.clone();
+    let node = Arc::new(Node::start(node_config, client, images, Arc::new(puller)).await?);
     tasks.spawn_until_shutdown("node readiness", {
         let node = node.clone();
         async move {

@@ -30,8 +30,7 @@ pub fn set_up(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> 
             if !super::is_mount_point(dir) {
                 let limit = source.size_limit.as_ref().map(amounts::value).filter(|limit| *limit > 0);
                 let options = limit.map(|limit| format!("size={limit}"));
-                mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), options.as_deref())
-                    .map_err(EmptyDirError::Mount)?;
+                mount_memory(dir, options.as_deref())?;
             }
         }
         other => return Err(EmptyDirError::Medium(other.to_owned())),
@@ -42,6 +41,11 @@ pub fn set_up(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> 
         chown(dir, None, Some(group)).map_err(EmptyDirError::Make)?;
     }
     fs::set_permissions(dir, Permissions::from_mode(mode)).map_err(EmptyDirError::Make)
+}
+
+/// Mounts a file system that is kept in memory over `dir`.
+pub fn mount_memory(dir: &Path, options: Option<&str>) -> Result<(), EmptyDirError> {
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), options).map_err(EmptyDirError::Mount)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use super::payload::{self, DEFAULT_MODE, Payload, PayloadError, Selection};
 use super::persistent::ClaimError;
 use super::projected::{self, Fetched};
 use super::token::Tokens;
-use super::{Mounted, atomic_writer, directory, empty_dir, host_path, persistent};
+use super::{Mounted, atomic_writer, directory, empty_dir, host_path, is_mount_point, persistent};
 use crate::objects::{ObjectTracker, Tracked};
 use crate::pod;
 use crate::spec::fields::NodeFacts;
@@ -53,7 +53,7 @@ enum VolumeError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error("failed to fetch token: {0}")]
-    Token(sampan_api::Status),
+    Token(Box<sampan_api::Status>),
     #[error("cannot make the directory: {0}")]
     Directory(#[from] std::io::Error),
     #[error("no volume plugin matched")]
@@ -248,7 +248,8 @@ impl Keeper {
             for wanted in
                 source.sources.iter().flatten().filter_map(|part| part.service_account_token.as_ref())
             {
-                let token = tokens.get(pod, wanted, Timestamp::now()).await.map_err(VolumeError::Token)?;
+                let token = tokens.get(pod, wanted, Timestamp::now()).await;
+                let token = token.map_err(|status| VolumeError::Token(Box::new(status)))?;
                 let key = (wanted.audience.clone().unwrap_or_default(), wanted.path.clone());
                 fetched.tokens.insert(key, token);
             }
@@ -287,8 +288,13 @@ impl Keeper {
     ) -> Result<Mounted, VolumeError> {
         let dir = directory(&self.pod_dir, plugin, &volume.name);
         let group = fs_group(pod);
+        // Secrets and tokens never reach a disk.
+        let in_memory = volume.secret.is_some() || volume.projected.is_some();
         blocking(move || {
             std::fs::create_dir_all(&dir)?;
+            if in_memory && !is_mount_point(&dir) {
+                empty_dir::mount_memory(&dir, Some("mode=755"))?;
+            }
             atomic_writer::write(&dir, &payload, group)?;
             Ok(Mounted { path: dir, read_only: true })
         })

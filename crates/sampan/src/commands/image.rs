@@ -1,5 +1,6 @@
 //! `sampan image`: asks the running server over its admin socket.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,11 +12,11 @@ use hyper::body::{Bytes, Frame};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead};
 use tokio::net::UnixStream;
-use tokio_util::io::ReaderStream;
+use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::admin::{ImageSummary, PackRequest, socket_path};
+use crate::admin::{ImageSummary, PackRequest, PullLine, PullRequest, socket_path};
 use crate::config::DEFAULT_DATA_DIR;
 
 /// The longest answer that is read.
@@ -38,6 +39,15 @@ enum ImageCommand {
         /// Name of an image that the archive does not name
         #[arg(long)]
         name: Option<String>,
+    },
+    /// Pull an image from a registry
+    Pull {
+        name: String,
+        /// User of the registry; the password is read from SAMPAN_REGISTRY_PASSWORD
+        #[arg(long)]
+        username: Option<String>,
+        #[arg(long, env = "SAMPAN_REGISTRY_PASSWORD", hide = true, hide_env_values = true)]
+        password: Option<String>,
     },
     /// Make an image of a directory
     Pack {
@@ -73,6 +83,10 @@ impl ImageArgs {
         let socket = socket_path(&self.data_dir);
         match self.command {
             ImageCommand::Import { file, name } => import(&socket, &file, name.as_deref()).await,
+            ImageCommand::Pull { name, username, password } => {
+                let password = username.as_ref().and(password);
+                pull(&socket, PullRequest { name, username, password }).await
+            }
             ImageCommand::Pack { directory, tag, entrypoint, cmd, env, user, workdir } => {
                 let directory = std::fs::canonicalize(&directory)
                     .with_context(|| format!("cannot read the directory {}", directory.display()))?;
@@ -124,6 +138,38 @@ async fn import(socket: &Path, file: &Path, name: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Shows one line per blob that is done; with a terminal also how far the others are.
+async fn pull(socket: &Path, request: PullRequest) -> Result<()> {
+    let (connection, response) =
+        request_on(socket, Method::POST, "/images/pull", full(serde_json::to_vec(&request)?)).await?;
+    if !response.status().is_success() {
+        answer(response).await?;
+        return Ok(());
+    }
+    let frames = response.into_data_stream().map_err(std::io::Error::other);
+    let mut lines = StreamReader::new(frames).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            PullLine::Progress { layer, done, total } => {
+                let short = layer.trim_start_matches("sha256:").get(..12).unwrap_or(&layer).to_owned();
+                let (done, total) = (done as f64 / 1e6, total as f64 / 1e6);
+                if done >= total {
+                    println!("{short} {total:.1} MB");
+                } else if std::io::stdout().is_terminal() {
+                    print!("{short} {done:.1} of {total:.1} MB\r");
+                }
+            }
+            PullLine::Pulled(image) => {
+                println!("{}  {}", image.names.join(" "), image.id);
+                connection.abort();
+                return Ok(());
+            }
+            PullLine::Failed(message) => bail!("{message}"),
+        }
+    }
+    bail!("the server ended the pull without a word; see its log")
+}
+
 async fn list(socket: &Path) -> Result<()> {
     let images: Vec<ImageSummary> =
         serde_json::from_value(send(socket, Method::GET, "/images", empty()).await?)?;
@@ -159,6 +205,16 @@ fn full(bytes: Vec<u8>) -> Body {
 }
 
 async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<Value> {
+    let (connection, response) = request_on(socket, method, path, body).await?;
+    let value = answer(response).await;
+    connection.abort();
+    value
+}
+
+type Answer = hyper::Response<hyper::body::Incoming>;
+type Connection = tokio::task::JoinHandle<hyper::Result<()>>;
+
+async fn request_on(socket: &Path, method: Method, path: &str, body: Body) -> Result<(Connection, Answer)> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!("cannot reach a running server at {}; start it, or name its --data-dir", socket.display())
     })?;
@@ -170,11 +226,13 @@ async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<V
         .header("host", "sampan")
         .header("content-type", "application/json")
         .body(body)?;
-    let response = sender.send_request(request).await?;
+    Ok((connection, sender.send_request(request).await?))
+}
+
+async fn answer(response: Answer) -> Result<Value> {
     let status = response.status();
     let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
     let answer = answer.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
-    connection.abort();
     let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
     if !status.is_success() {
         match value["error"].as_str() {
