@@ -27,7 +27,9 @@ mod feed;
 mod list;
 mod metadata;
 mod read_body;
+mod scale;
 mod subresources;
+mod token;
 mod write;
 
 pub use delete::Deleted;

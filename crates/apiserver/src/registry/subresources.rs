@@ -1,4 +1,4 @@
-//! Subresources that do something of their own: scale, binding, eviction, token, finalize.
+//! Subresources that act: binding, eviction, and the way to the others.
 
 use std::ops::Bound;
 
@@ -6,15 +6,14 @@ use jiff::Timestamp;
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
 use sampan_api::status::{Cause, StatusDetails};
-use sampan_api::table::{Subresource, SubresourceRole};
+use sampan_api::table::Subresource;
 use sampan_api::{Gvr, Status};
-use sampan_client::{DeleteOptions, PatchKind};
+use sampan_client::DeleteOptions;
 use serde_json::{Map, Value, json};
 
 use super::read_body::decode_value;
 use super::write::{Part, Place};
 use super::{Body, Context, Registry, Resource, metadata};
-use crate::identity::authentication::{BoundTo, NamedUid, TokenSpec};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
@@ -167,159 +166,6 @@ impl Registry {
         let result = self.change(&budgets, place, context, &mut change).await;
         result.map(|_| ())
     }
-
-    /// `serviceaccounts/token`: issues a token by TokenRequest.
-    fn issue_token(
-        &self,
-        resource: &Resource,
-        namespace: Option<&str>,
-        name: &str,
-        mut request: Value,
-    ) -> Result<Value, Status> {
-        let key = resource.key(namespace, name);
-        let account = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
-        let spec = &request["spec"];
-        let bound_to = match &spec["boundObjectRef"] {
-            Value::Null => None,
-            reference => Some(self.resolve_bound(namespace.unwrap_or_default(), name, reference)?),
-        };
-        let audiences = spec["audiences"].as_array().into_iter().flatten();
-        let spec = TokenSpec {
-            namespace: namespace.unwrap_or_default(),
-            service_account: name,
-            service_account_uid: &account.header.uid,
-            bound_to,
-            audiences: audiences.filter_map(Value::as_str).map(str::to_owned).collect(),
-            expiration_seconds: spec["expirationSeconds"].as_i64(),
-        };
-        let issued = self.tokens.issue(spec, Timestamp::now()).map_err(|error| {
-            let cause = Cause {
-                reason: "FieldValueInvalid".into(),
-                message: format!("Invalid value: {error}"),
-                field: "spec.expirationSeconds".into(),
-            };
-            Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause])
-        })?;
-        if !request.is_object() {
-            request = json!({});
-        }
-        request["apiVersion"] = "authentication.k8s.io/v1".into();
-        request["kind"] = "TokenRequest".into();
-        let metadata = super::metadata_of(&mut request);
-        metadata.insert("name".into(), name.into());
-        metadata.insert("namespace".into(), namespace.unwrap_or_default().into());
-        metadata.insert("creationTimestamp".into(), super::timestamp(Timestamp::now()).into());
-        request["spec"]["audiences"] = json!(issued.audiences);
-        request["spec"]["expirationSeconds"] = issued.expiration_seconds.into();
-        request["status"] =
-            json!({"token": issued.token, "expirationTimestamp": super::timestamp(issued.expiration)});
-        Ok(request)
-    }
-
-    /// The object that a token is to be bound to; it must exist and, for a pod, use the account.
-    fn resolve_bound(&self, namespace: &str, account: &str, reference: &Value) -> Result<BoundTo, Status> {
-        let text = |field: &str| reference[field].as_str().unwrap_or_default();
-        let name = text("name");
-        let (gvr, key) = match text("kind") {
-            "Pod" => (PODS, format!("{namespace}/{name}")),
-            "Secret" => (Gvr::new("", "v1", "secrets"), format!("{namespace}/{name}")),
-            "Node" => (Gvr::new("", "v1", "nodes"), name.to_owned()),
-            other => {
-                return Err(Status::bad_request(format!(
-                    "cannot bind token for serviceaccount \"{account}\" to object kind {other}"
-                )));
-            }
-        };
-        let object = self.find(&gvr, &key).ok_or_else(|| Status::not_found(&gvr, name))?;
-        let uid = text("uid");
-        if !uid.is_empty() && uid != &*object.header.uid {
-            let why = format!(
-                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
-            );
-            return Err(Status::conflict(&gvr, name, why));
-        }
-        let named = |object: &ObjectRef| NamedUid {
-            name: object.header.name.to_string(),
-            uid: object.header.uid.to_string(),
-        };
-        Ok(match gvr.resource.as_ref() {
-            "pods" => {
-                let pod: Value = object.decode().map_err(Status::internal)?;
-                if pod["spec"]["serviceAccountName"] != account {
-                    return Err(Status::bad_request(format!(
-                        "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
-                    )));
-                }
-                let node = pod["spec"]["nodeName"]
-                    .as_str()
-                    .and_then(|node| self.find(&Gvr::new("", "v1", "nodes"), node));
-                BoundTo::Pod { pod: named(&object), node: node.as_ref().map(named) }
-            }
-            "secrets" => BoundTo::Secret(named(&object)),
-            _ => BoundTo::Node(named(&object)),
-        })
-    }
-
-    /// Reads the scale of an object.
-    pub fn scale(
-        &self,
-        resource: &Resource,
-        role: &SubresourceRole,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Value, Status> {
-        let stored =
-            resource.cache.get(&resource.key(namespace, name)).ok_or_else(|| resource.not_found(name))?;
-        scale_of(role, &self.value_in_version(resource, &stored)?)
-    }
-
-    /// Replaces or patches the scale of an object.
-    #[allow(clippy::too_many_arguments)]
-    pub async fn write_scale(
-        &self,
-        resource: &Resource,
-        role: &SubresourceRole,
-        namespace: Option<&str>,
-        name: &str,
-        patch: Option<PatchKind>,
-        body: &Body,
-        context: &mut Context,
-    ) -> Result<Value, Status> {
-        let SubresourceRole::Scale { spec_replicas, .. } = role else {
-            return Err(Status::method_not_allowed(&resource.def.gvr, "update"));
-        };
-        let replacement = if patch.is_none() { decode_value(body)?.value } else { Value::Null };
-        let mut change = |object: &Value, _: &mut Context| {
-            let scale = scale_of(role, object)?;
-            let wanted = match patch {
-                None => Ok(replacement.clone()),
-                Some(PatchKind::Json) => sampan_api::patch::json(scale, &body.bytes),
-                Some(_) => sampan_api::patch::merge(scale, &body.bytes),
-            };
-            let wanted = wanted.map_err(|error| error.status())?;
-            let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-            if !(0..=i64::from(i32::MAX)).contains(&replicas) {
-                let cause = Cause {
-                    reason: "FieldValueInvalid".into(),
-                    message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-                    field: "spec.replicas".into(),
-                };
-                return Err(Status::invalid("autoscaling", "Scale", name, vec![cause]));
-            }
-            let mut object = object.clone();
-            let revision = metadata::text(&wanted, "resourceVersion").to_owned();
-            if revision.is_empty() {
-                super::metadata_of(&mut object).remove("resourceVersion");
-            } else {
-                super::metadata_of(&mut object).insert("resourceVersion".into(), revision.into());
-            }
-            set_path(&mut object, spec_replicas, replicas.into());
-            Ok(object)
-        };
-        let written =
-            self.change(resource, Place { namespace, name, part: Part::Main }, context, &mut change).await?;
-        scale_of(role, &written.decode().map_err(Status::internal)?)
-    }
 }
 
 fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
@@ -344,49 +190,6 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
     budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
     budget["status"]["disruptedPods"][pod] = super::timestamp(Timestamp::now()).into();
     Ok(budget)
-}
-
-/// `autoscaling/v1` Scale of an object.
-fn scale_of(role: &SubresourceRole, object: &Value) -> Result<Value, Status> {
-    let SubresourceRole::Scale { spec_replicas, status_replicas, selector } = role else {
-        return Err(Status::internal("not a scale subresource"));
-    };
-    let read = |path: &str| object.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or(0);
-    let selector = match selector.as_deref().and_then(|path| object.pointer(&pointer(path))) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(map) if map.get("matchLabels").is_some() || map.get("matchExpressions").is_some() => {
-            Selector::from_json(map).map_err(Status::internal)?.to_string()
-        }
-        Some(map) => Selector::from_map(map).map_err(Status::internal)?.to_string(),
-    };
-    let kept = |field: &str| object.pointer(&format!("/metadata/{field}")).cloned().unwrap_or(Value::Null);
-    let mut status = json!({"replicas": read(status_replicas)});
-    if !selector.is_empty() {
-        status["selector"] = selector.into();
-    }
-    Ok(json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": {"name": kept("name"), "namespace": kept("namespace"), "uid": kept("uid"),
-            "resourceVersion": kept("resourceVersion"), "creationTimestamp": kept("creationTimestamp")},
-        "spec": {"replicas": read(spec_replicas)},
-        "status": status,
-    }))
-}
-
-fn pointer(path: &str) -> String {
-    format!("/{}", path.replace('.', "/"))
-}
-
-fn set_path(object: &mut Value, path: &str, value: Value) {
-    let mut at = object;
-    for step in path.split('.') {
-        if !at.is_object() {
-            *at = json!({});
-        }
-        at = &mut at[step];
-    }
-    *at = value;
 }
 
 fn copy_texts(from: &Value, object: &mut Value, field: &str) {
@@ -464,19 +267,6 @@ pub fn read_delete_options(body: &Value) -> Result<DeleteOptions, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_scale_reads_paths_and_selector() {
-        let role = SubresourceRole::Scale {
-            spec_replicas: "spec.replicas".into(),
-            status_replicas: "status.replicas".into(),
-            selector: Some("spec.selector".into()),
-        };
-        let object = json!({"metadata": {"name": "a"}, "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}}});
-        let scale = scale_of(&role, &object).expect("a scale");
-        assert_eq!(scale["spec"]["replicas"], 3);
-        assert_eq!(scale["status"], json!({"replicas": 0, "selector": "a=b"}));
-    }
 
     #[test]
     fn a_budget_is_spent_once_per_disruption() {
