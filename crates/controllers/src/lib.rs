@@ -12,6 +12,7 @@ use sampan_client::Client;
 use sampan_client::events::EventRecorder;
 
 mod claim;
+mod cluster_role_aggregation;
 mod controller;
 mod deployment;
 mod discovery;
@@ -73,6 +74,7 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(node_lifecycle::Nodes::default());
     fleet.add(taint_eviction::TaintEviction::default());
     fleet.add(pod_garbage_collector::PodGarbageCollector);
+    fleet.add(cluster_role_aggregation::ClusterRoleAggregation);
     shared.view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(shared.clone());

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 /// The resources that controllers look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
+    ClusterRole,
     ConfigMap,
     Deployment,
     EndpointSlice,
@@ -26,7 +27,8 @@ pub(crate) enum Kind {
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 12] = [
+const KINDS: [(Kind, Gvr); 13] = [
+    (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
     (Kind::EndpointSlice, Gvr::new("discovery.k8s.io", "v1", "endpointslices")),
