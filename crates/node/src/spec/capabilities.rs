@@ -96,6 +96,22 @@ pub fn names(wanted: Option<&Wanted>, privileged: bool) -> Result<Vec<&'static s
     Ok(ALL.into_iter().filter(|name| has(name)).collect())
 }
 
+/// Of `names`, those that this process has itself: nobody can give more, and asking the kernel for more fails.
+pub fn possible(names: Vec<&'static str>) -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    // Without an answer the kernel has the last word.
+    let held = permitted(&status).unwrap_or(u64::MAX);
+    let has =
+        |name: &&str| ALL.iter().position(|known| known == name).is_some_and(|bit| held >> bit & 1 == 1);
+    names.into_iter().filter(has).collect()
+}
+
+/// The permitted set in a `/proc/<pid>/status`.
+fn permitted(status: &str) -> Option<u64> {
+    let digits = status.lines().find_map(|line| line.strip_prefix("CapPrm:"))?;
+    u64::from_str_radix(digits.trim(), 16).ok()
+}
+
 fn plain(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
@@ -143,6 +159,13 @@ mod tests {
         check(&["ALL"], &["SYS_ADMIN"], &without);
         let kept: Vec<&str> = DEFAULT.into_iter().filter(|name| *name != "NET_RAW").collect();
         check(&[], &["CAP_NET_RAW"], &kept);
+    }
+
+    #[test]
+    fn the_kernels_numbers_are_read() {
+        assert_eq!(permitted("Name:\tx\nCapPrm:\t000001fffeffffff\nCapEff:\t0\n"), Some(0x1ff_feff_ffff));
+        assert_eq!(permitted("CapPrm:\tnone\n"), None);
+        assert_eq!(permitted(""), None);
     }
 
     #[test]

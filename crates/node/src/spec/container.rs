@@ -79,7 +79,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
     let security = inputs.container.security_context.as_ref();
     let privileged = security.and_then(|security| security.privileged).unwrap_or(false);
     let wanted = security.and_then(|security| security.capabilities.as_ref());
-    let names = capabilities::names(wanted, privileged)?;
+    let names = capabilities::possible(capabilities::names(wanted, privileged)?);
     let profile = seccomp::profile(crate::pod::spec(inputs.pod), inputs.container, privileged)?;
     let filter = seccomp::filter(&profile, &names, inputs.seccomp_dir)?;
     let mut root = Root::default();

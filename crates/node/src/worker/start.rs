@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, VolumeMount}
 use sampan_client::events::EventType;
 use sampan_client::typed::Resource;
 use sampan_image::Image;
-use sampan_runtime::ContainerConfig;
 use sampan_runtime::protocol::LogLimits;
+use sampan_runtime::{ContainerConfig, RequestError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,10 @@ enum ConfigError {
     Spec(#[from] SpecError),
     #[error("failed to mount rootfs: {}", chain(.0))]
     Rootfs(#[from] sampan_image::RootfsError),
+    /// The runtime cannot make the container, which counts as a run that failed.
+    #[error("failed to create containerd task: {0}")]
+    Refused(String),
+    /// The supervisor is gone; the container is not to blame.
     #[error("failed to create containerd task: {0}")]
     Create(String),
 }
@@ -81,7 +85,10 @@ impl ConfigError {
             | ConfigError::NoVolume(_)
             | ConfigError::SubPathExpr(..)
             | ConfigError::Prepare { .. } => "CreateContainerConfigError",
-            ConfigError::Spec(_) | ConfigError::Rootfs(_) | ConfigError::Create(_) => "CreateContainerError",
+            ConfigError::Spec(_)
+            | ConfigError::Rootfs(_)
+            | ConfigError::Refused(_)
+            | ConfigError::Create(_) => "CreateContainerError",
         }
     }
 }
@@ -148,6 +155,9 @@ impl Start {
         let id = new_id();
         match self.created(&id, image, sandbox, volumes).await {
             Ok(()) => {}
+            Err(error @ ConfigError::Refused(_)) => {
+                return self.cannot_run(id, sandbox, error.to_string()).await;
+            }
             Err(error) => {
                 self.tell(EventType::Warning, "Failed", format!("Error: {error}"));
                 self.discard(&id, sandbox).await;
@@ -174,21 +184,26 @@ impl Start {
             }
             Err(error) => {
                 let message = format!("failed to start container \"{id}\": {}", chain(&error));
-                let shown = message.replace(&id, &self.container.name);
-                self.tell(EventType::Warning, "Failed", format!("Error: {shown}"));
-                self.discard(&id, sandbox).await;
-                let ended = Terminated {
-                    id,
-                    exit_code: 128,
-                    signal: None,
-                    reason: "StartError".to_owned(),
-                    message: Some(message),
-                    started_at: None,
-                    finished_at: Timestamp::now(),
-                };
-                Event::CannotRun { container: self.index, ended }
+                self.cannot_run(id, sandbox, message).await
             }
         }
+    }
+
+    /// Tells of a container whose process could not be started.
+    async fn cannot_run(&self, id: String, sandbox: &Sandbox, message: String) -> Event {
+        let shown = message.replace(&id, &self.container.name);
+        self.tell(EventType::Warning, "Failed", format!("Error: {shown}"));
+        self.discard(&id, sandbox).await;
+        let ended = Terminated {
+            id,
+            exit_code: 128,
+            signal: None,
+            reason: "StartError".to_owned(),
+            message: Some(message),
+            started_at: None,
+            finished_at: Timestamp::now(),
+        };
+        Event::CannotRun { container: self.index, ended }
     }
 
     /// Everything up to a container whose process waits to be started.
@@ -209,7 +224,12 @@ impl Start {
         let config = self.config(id, image, sandbox, volumes, rootfs, environment).await?;
         let mut config = config;
         sandbox.supervisor.join_namespaces(&mut config.spec);
-        sandbox.supervisor.create(config).await.map_err(|error| ConfigError::Create(chain(&error)))?;
+        sandbox.supervisor.create(config).await.map_err(|error| match error {
+            RequestError::Refused(_) => ConfigError::Refused(chain(&error)),
+            RequestError::Disconnected | RequestError::Frame(_) | RequestError::UnexpectedAnswer => {
+                ConfigError::Create(chain(&error))
+            }
+        })?;
         Ok(())
     }
 
