@@ -1,7 +1,7 @@
 //! Images for tests, from files of this machine: nothing is downloaded.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::cluster::Cluster;
 use crate::sandbox::beside_this_program;
 
-/// The image that [`Cluster::import_test_image`] makes: a busybox with all its commands, and the test's web
-/// server as `/bin/web`.
+/// The image that [`Cluster::import_test_image`] makes: a busybox with all its commands, curl,
+/// and the test's web server as `/bin/web`.
 pub const TEST_IMAGE: &str = "example.com/test:1";
 
 /// Where Debian's package `busybox-static` puts it.
@@ -60,14 +60,39 @@ pub fn write_root(root: &Path) -> Result<()> {
     for applet in String::from_utf8(list.stdout)?.lines().filter(|applet| *applet != "busybox") {
         symlink("busybox", root.join("bin").join(applet))?;
     }
-    let web = beside_this_program(WEB)?;
-    fs::copy(&web, root.join("bin/web"))?;
-    for library in libraries(&web)? {
-        let target = root.join(library.strip_prefix("/")?);
-        fs::create_dir_all(target.parent().context("a library is in a directory")?)?;
-        fs::copy(&library, &target)?;
+    install(root, &beside_this_program(WEB)?, "web")?;
+    install(root, &on_path("curl")?, "curl")
+}
+
+/// Puts a program of this machine, with the libraries that it needs, into an image as `/bin/<name>`.
+fn install(root: &Path, program: &Path, name: &str) -> Result<()> {
+    // Apart from where programs look by themselves: a static busybox must not find this machine's libc, which
+    // is not the one that it was built with.
+    let inside = format!("/opt/{name}");
+    let directory = root.join("opt").join(name);
+    fs::create_dir_all(&directory)?;
+    fs::copy(program, directory.join(name))?;
+    let mut loader = None;
+    for library in libraries(program)? {
+        let file = library.file_name().context("a library has a name")?;
+        fs::copy(&library, directory.join(file))?;
+        loader = loader.or(file.to_str().filter(|file| file.starts_with("ld-")).map(str::to_owned));
     }
+    let loader = loader.with_context(|| format!("{} has no loader", program.display()))?;
+    let script =
+        format!("#!/bin/sh\nexec {inside}/{loader} --library-path {inside} {inside}/{name} \"$@\"\n");
+    let script_path = root.join("bin").join(name);
+    fs::write(&script_path, script)?;
+    fs::set_permissions(&script_path, fs::Permissions::from_mode(0o755))?;
     Ok(())
+}
+
+fn on_path(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| format!("{name} is not on PATH; install it"))
 }
 
 /// The shared libraries of a program, the loader included.

@@ -19,7 +19,12 @@ fn main() -> ExitCode {
         .check("names of pods, headless and external services", dns_headless)
         .check("the resolver's settings in pods", dns_settings)
         .check("kubernetes.default answers a pod with its token", api_from_a_pod)
-        .check("host network and host ports", host_network)
+        .check("the API proves who it is, on its service's address", certificate)
+        .check("endpoints follow readiness", readiness)
+        .check("services for datagrams", datagrams)
+        .check("host network", host_network)
+        .check("addresses that nobody serves fail at once", unserved)
+        .check("names fail at once without an upstream", no_upstream)
         .check("nothing leaves the machine", no_way_out)
         .run()
 }
@@ -45,7 +50,7 @@ fn from_node(cluster: &Cluster, address: SocketAddr) -> std::io::Result<String> 
 }
 
 fn fetch(url: &str) -> String {
-    format!("wget -q -T 10 -O - {url}")
+    format!("timeout 10 wget -q -O - {url}")
 }
 
 fn pod_to_pod(cluster: &mut Cluster) {
@@ -151,8 +156,9 @@ fn dns_services(cluster: &mut Cluster) {
     namespace.deploy_web(1, "one");
     namespace.endpoints("web", 1);
     let address = namespace.service_address("web").ip().to_string();
+    let query = "nslookup -type=a web.names.svc.cluster.local";
+    namespace.sh("client", query).ok().has(&[&format!("Address: {address}")]);
     for name in ["web", "web.names", "web.names.svc", "web.names.svc.cluster.local"] {
-        namespace.sh("client", &format!("nslookup {name}")).has(&[&format!("Address: {address}")]);
         namespace.sh("client", &fetch(name)).ok().has(&["one web-"]);
     }
     namespace
@@ -275,15 +281,17 @@ fn api_from_a_pod(cluster: &mut Cluster) {
         .sh("client", "env")
         .ok()
         .has(&["KUBERNETES_SERVICE_HOST=10.43.0.1\n", "KUBERNETES_SERVICE_PORT=443\n"]);
-    // Busybox's client checks no certificate, so that this shows the way and the token.
     let ask = |path: &str| {
         format!(
-            "wget -q -T 10 -O - --no-check-certificate --header \"Authorization: Bearer $(cat {directory}/token)\" \
+            "curl -sS --max-time 10 --cacert {directory}/ca.crt -H \"Authorization: Bearer $(cat {directory}/token)\" \
              https://kubernetes.default.svc{path}"
         )
     };
     namespace.sh("client", &ask("/version")).ok().has(&["gitVersion"]);
-    namespace.sh("client", &ask("/api/v1/namespaces/in-pod/pods")).fails().says(&["403"]);
+    namespace
+        .sh("client", &ask("/api/v1/namespaces/in-pod/pods"))
+        .ok()
+        .has(&["pods is forbidden: User \\\"system:serviceaccount:in-pod:default\\\" cannot list", "403"]);
     namespace
         .kubectl(&["create", "rolebinding", "see", "--clusterrole=view", "--serviceaccount=in-pod:default"])
         .ok();
@@ -301,28 +309,135 @@ spec:
   hostNetwork: true
   terminationGracePeriodSeconds: 0
   containers: [{name: web, image: 'example.com/test:1', command: [web, '8099', host], ports: [{containerPort: 8099}]}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: port}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers: [{name: web, image: 'example.com/test:1', command: [web, '8080', port], ports: [{containerPort: 8080, hostPort: 8098}]}]
 ",
     );
     namespace.wait("pod/on-host", "condition=Ready");
     let answer = from_node(cluster, ([127, 0, 0, 1], 8099).into()).expect("an answer");
     assert!(answer.starts_with("host "), "{answer}");
     assert_eq!(namespace.get("pod/on-host", ".status.podIP"), namespace.get("pod/on-host", ".status.hostIP"));
-    namespace.wait("pod/port", "condition=Ready");
-    let answer = from_node(cluster, ([127, 0, 0, 1], 8098).into()).expect("an answer");
-    assert!(answer.starts_with("port "), "{answer}");
 }
 
 fn no_way_out(cluster: &mut Cluster) {
     let namespace = with_client(cluster, "out");
     // An address of the cluster's ranges that nobody has, and one outside.
-    namespace.sh("client", "wget -q -T 5 -O - 10.42.200.200").fails();
-    namespace.sh("client", "wget -q -T 5 -O - 192.0.2.1").fails();
+    namespace.sh("client", "timeout 5 wget -q -O - 10.42.200.200").fails();
+    namespace.sh("client", "timeout 5 wget -q -O - 192.0.2.1").fails();
     cluster.run(&["ip", "route", "show"]).ok().lacks(&["default"]).has(&["blackhole 10.42.0.0/16"]);
+}
+
+fn certificate(cluster: &mut Cluster) {
+    let authority = cluster.scratch().join("ca.crt");
+    let map = ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data['ca\\.crt']}"];
+    std::fs::write(&authority, cluster.kubectl(&map).ok().stdout).expect("the scratch directory is writable");
+    let connect = |verify: &[&str]| {
+        let base = ["openssl", "s_client", "-connect", "10.43.0.1:443", "-verify_return_error", "-brief"];
+        cluster.run(&[&base[..], verify].concat())
+    };
+    let file = authority.to_str().expect("a path of text");
+    for name in ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"] {
+        connect(&["-CAfile", file, "-verify_hostname", name]).ok().says(&["Verification: OK"]);
+    }
+    connect(&["-CAfile", file, "-verify_ip", "10.43.0.1"]).ok().says(&["Verification: OK"]);
+    connect(&["-CAfile", file, "-verify_hostname", "example.com"]).fails();
+    connect(&["-no-CAfile", "-no-CApath", "-no-CAstore"]).fails();
+}
+
+fn readiness(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "readiness");
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: moody, labels: {app: moody}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: web
+    image: example.com/test:1
+    command: [web, '8080', moody]
+    readinessProbe: {exec: {command: [test, -f, /tmp/ready]}, periodSeconds: 1, failureThreshold: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: moody}
+spec: {selector: {app: moody}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: all}
+spec: {selector: {app: moody}, clusterIP: None, publishNotReadyAddresses: true, ports: [{port: 80}]}
+",
+    );
+    namespace.wait_for("pod/moody", ".status.containerStatuses[0].started", "true");
+    let address = namespace.service_address("moody").to_string();
+    namespace.sh("client", &fetch(&address)).fails().says(&["Connection refused"]);
+    namespace.sh("moody", "touch /tmp/ready").ok();
+    namespace.endpoints("moody", 1);
+    namespace.sh("client", &reaches(&address)).ok().has(&["moody moody"]);
+    namespace.sh("moody", "rm /tmp/ready").ok();
+    namespace.wait("pod/moody", "condition=Ready=false");
+    namespace.sh("client", &format!("while {}; do sleep 0.05; done", fetch(&address))).ok();
+    namespace.sh("client", &fetch(&address)).fails().says(&["Connection refused"]);
+    // Who asked for all addresses has them all the time.
+    let ip = namespace.get("pod/moody", ".status.podIP");
+    let query = "nslookup -type=a all.readiness.svc.cluster.local";
+    namespace.sh("client", query).ok().has(&[&format!("Address: {ip}")]);
+}
+
+/// Asks until there is an answer: rules follow endpoints a moment later.
+fn reaches(url: &str) -> String {
+    format!("until {}; do sleep 0.05; done", fetch(url))
+}
+
+fn datagrams(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "datagrams");
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, labels: {app: echo}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: main, image: 'example.com/test:1', command: [udpsvd, -h, '0', '5300', cat]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec:
+  selector: {app: echo}
+  ports:
+  - {name: datagrams, port: 53, protocol: UDP, targetPort: 5300}
+  - {name: streams, port: 53, protocol: TCP, targetPort: 5301}
+",
+    );
+    namespace.wait("pod/echo", "condition=Ready");
+    namespace.endpoints("echo", 1);
+    let ip = namespace.service_address("echo").ip();
+    let script = format!("until echo hello | timeout 1 nc -u -w 1 {ip} 53 | grep hello; do :; done");
+    namespace.sh("client", &script).ok().has(&["hello"]);
+    // The two protocols of one port number are apart.
+    namespace.sh("client", &fetch(&format!("{ip}:53"))).fails().says(&["Connection refused"]);
+    let srv = namespace.sh("client", "nslookup -type=srv _datagrams._udp.echo.datagrams.svc.cluster.local").ok();
+    srv.matches(r"service = 0 \d+ 53 echo\.datagrams\.svc\.cluster\.local");
+}
+
+fn unserved(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "unserved");
+    let node = namespace.get("pod/client", ".status.podIP");
+    let (network, _) = node.rsplit_once('.').expect("an IPv4 address");
+    for address in ["10.43.200.200", "10.42.200.200", &format!("{network}.250")] {
+        // Code 7 says that the connection was refused or has no way, 28 that nobody ever answered.
+        let asked = namespace.sh("client", &format!("curl -sS --max-time 10 http://{address}/"));
+        assert_eq!(asked.code, Some(7), "{asked}");
+    }
+}
+
+fn no_upstream(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "no-upstream");
+    // Busybox gives up after ten seconds without an answer and says so; an answer names its kind.
+    namespace.sh("client", "nslookup nothing.unserved.svc.cluster.local.").fails().has(&["NXDOMAIN"]);
+    namespace.sh("client", "nslookup example.com.").fails().lacks(&["timed out"]).matches("NXDOMAIN|REFUSED|SERVFAIL");
+    // As programs ask, through the search path.
+    namespace.sh("client", "curl -sS --max-time 8 http://nothing/").fails().says(&["Could not resolve host"]);
 }

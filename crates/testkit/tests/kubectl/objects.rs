@@ -43,7 +43,7 @@ pub fn create(cluster: &mut Cluster) {
     kubectl(&["create", "poddisruptionbudget", "ten", "--selector=app=x", "--min-available=1"])
         .ok()
         .is("poddisruptionbudget.policy/ten created");
-    kubectl(&["create", "configmap", "Not_Valid"]).fails().says(&["The ConfigMap \"Not_Valid\" is invalid: metadata.name: Invalid value: \"Not_Valid\": a lowercase RFC 1123 subdomain must consist of"]);
+    kubectl(&["create", "configmap", "Not_Valid"]).fails().says(&["ConfigMap \"Not_Valid\" is invalid: metadata.name: Invalid value: \"Not_Valid\": a lowercase RFC 1123 subdomain must consist of"]);
     cluster
         .kubectl(&["delete", "namespace/create", "priorityclass/nine"])
         .ok()

@@ -77,7 +77,7 @@ pub fn run(cluster: &mut Cluster) {
 
 pub fn get_wide(cluster: &mut Cluster) {
     let namespace = cluster.namespace("wide");
-    namespace.apply(TALKERS);
+    namespace.apply(&TALKERS.replace("PeriodSeconds: 0", "PeriodSeconds: 1"));
     namespace.wait("pod/talkers", "condition=Ready");
     namespace
         .kubectl(&["get", "pods", "-o", "wide"])
