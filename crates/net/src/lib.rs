@@ -8,8 +8,8 @@
 //! A pod has one address with a full-length prefix and a default route through the bridge's
 //! address, so that every packet of a pod passes the node's IP layer: packet rules see all of
 //! it, and answers of a service's endpoint are always translated back. The cluster's pod range is a
-//! blackhole route behind the more specific connected ones; the service range leads to the bridge,
-//! where the packet rules drop what no service took, with a blackhole route behind it.
+//! route to nowhere (of type `unreachable`, so that senders are told) behind the connected ones; the service range leads to the bridge,
+//! where the packet rules refuse what no service took, with another route to nowhere behind it.
 //!
 //! # Signatures that other crates build upon
 //! ```text

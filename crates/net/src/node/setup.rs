@@ -72,7 +72,7 @@ pub fn teardown_node(node: &NodeNetwork) -> Result<(), NodeError> {
         }
     }
     requests.delete_link(&node.bridge);
-    for route in socket.own_routes()?.into_iter().filter(|route| route.blackhole) {
+    for route in socket.own_routes()?.into_iter().filter(|route| route.unreachable) {
         requests.delete_route(route.destination, route.priority, true);
     }
     socket.run(requests)?;
@@ -109,11 +109,11 @@ fn ensure_addresses(socket: &mut RouteSocket, index: u32, node: &NodeNetwork) ->
 }
 
 fn ensure_routes(socket: &mut RouteSocket, index: u32, node: &NodeNetwork) -> Result<(), RouteError> {
-    let blackhole = RouteTarget::Blackhole;
+    let unreachable = RouteTarget::Unreachable;
     let source = Some(node.gateway());
     let wanted = [
-        RouteSpec { destination: node.cluster_cidr.trunc(), target: blackhole, priority: LAST_RESORT },
-        RouteSpec { destination: node.service_cidr.trunc(), target: blackhole, priority: LAST_RESORT },
+        RouteSpec { destination: node.cluster_cidr.trunc(), target: unreachable, priority: LAST_RESORT },
+        RouteSpec { destination: node.service_cidr.trunc(), target: unreachable, priority: LAST_RESORT },
         // This machine's own connections to a service need a route before the rules rewrite their
         // destination, and forwarded ones need it to come as far as the rules that refuse them.
         RouteSpec {
@@ -127,10 +127,10 @@ fn ensure_routes(socket: &mut RouteSocket, index: u32, node: &NodeNetwork) -> Re
         let same = |spec: &RouteSpec| {
             spec.destination == route.destination
                 && spec.priority == route.priority
-                && (spec.target == RouteTarget::Blackhole) == route.blackhole
+                && (spec.target == RouteTarget::Unreachable) == route.unreachable
         };
         if !wanted.iter().any(same) {
-            requests.delete_route(route.destination, route.priority, route.blackhole);
+            requests.delete_route(route.destination, route.priority, route.unreachable);
         }
     }
     for route in &wanted {

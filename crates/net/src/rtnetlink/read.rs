@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use libc::{
     IFA_ADDRESS, IFA_LOCAL, IFLA_IFALIAS, IFLA_IFNAME, IFLA_MASTER, RTA_DST, RTA_PRIORITY, RTM_GETADDR,
-    RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_BLACKHOLE,
+    RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNREACHABLE,
 };
 
 use super::ROUTE_PROTOCOL;
@@ -31,7 +31,7 @@ pub(crate) struct Link {
 pub(crate) struct Route {
     pub destination: IpNet,
     pub priority: u32,
-    pub blackhole: bool,
+    pub unreachable: bool,
 }
 
 fn list<T>(
@@ -84,7 +84,7 @@ pub(super) fn own_routes(connection: &mut Connection) -> Result<Vec<Route>, Netl
         Some(Route {
             destination: IpNet::new(destination, message.body[1]).ok()?,
             priority: attribute(attributes, RTA_PRIORITY).and_then(|value| number_at(value, 0)).unwrap_or(0),
-            blackhole: message.body[7] == RTN_BLACKHOLE,
+            unreachable: message.body[7] == RTN_UNREACHABLE,
         })
     })
 }

@@ -8,7 +8,7 @@ use libc::{
     IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA,
     IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, RT_SCOPE_HOST, RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTM_DELADDR,
-    RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_BLACKHOLE, RTN_UNICAST,
+    RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST, RTN_UNREACHABLE,
 };
 
 use super::ROUTE_PROTOCOL;
@@ -57,8 +57,8 @@ pub(crate) struct Veth<'a> {
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteTarget {
-    /// Nowhere: packets die here.
-    Blackhole,
+    /// Nowhere: packets die here, and who sent them is told so at once.
+    Unreachable,
     /// The link itself, with the source address that this machine's own packets take.
     Link { index: u32, source: Option<IpAddr> },
     /// A router on the link.
@@ -230,10 +230,10 @@ impl Requests {
     }
 
     /// Removes a route of ours; one that is not there is fine.
-    pub(crate) fn delete_route(&mut self, destination: IpNet, priority: u32, blackhole: bool) {
+    pub(crate) fn delete_route(&mut self, destination: IpNet, priority: u32, unreachable: bool) {
         let operation = format!("remove the route to {destination}");
         self.add(operation, &[libc::ESRCH], (RTM_DELROUTE, 0), |writer| {
-            let kind = if blackhole { RTN_BLACKHOLE } else { RTN_UNICAST };
+            let kind = if unreachable { RTN_UNREACHABLE } else { RTN_UNICAST };
             // Scope "nowhere" matches any in a removal.
             route_header(writer, destination, libc::RT_SCOPE_NOWHERE, kind);
             writer.u32(RTA_PRIORITY, priority);
@@ -280,7 +280,9 @@ fn route_header(writer: &mut Writer, destination: IpNet, scope: u8, kind: u8) {
 
 fn route_body(writer: &mut Writer, route: &RouteSpec) {
     match route.target {
-        RouteTarget::Blackhole => route_header(writer, route.destination, RT_SCOPE_UNIVERSE, RTN_BLACKHOLE),
+        RouteTarget::Unreachable => {
+            route_header(writer, route.destination, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE)
+        }
         RouteTarget::Link { index, source } => {
             route_header(writer, route.destination, RT_SCOPE_LINK, RTN_UNICAST);
             writer.u32(RTA_OIF, index);

@@ -183,7 +183,7 @@ fn forward(view: &View<'_>) -> Vec<Rule> {
     rules.extend(refusals(view));
     rules.extend(
         view.service_range()
-            .map(|range| view.rule().address_within(Side::Destination, range, Match::Inside).drop()),
+            .map(|range| view.rule().address_within(Side::Destination, range, Match::Inside).goto(REFUSE)),
     );
     rules
 }
@@ -196,7 +196,7 @@ fn filter_output(view: &View<'_>) -> Vec<Rule> {
     let leaving = view.rule().output_link("lo", Comparison::NotEqual);
     rules.extend(
         view.service_range()
-            .map(|range| leaving.address_within(Side::Destination, range, Match::Inside).drop()),
+            .map(|range| leaving.address_within(Side::Destination, range, Match::Inside).goto(REFUSE)),
     );
     rules
 }

@@ -30,7 +30,7 @@ fn a_node_is_set_up_twice_and_taken_down_without_a_trace() {
         ensure_node(&network).expect("set up again");
         let second = state();
         assert_eq!(first, second);
-        for route in ["blackhole 10.244.0.0/16", "blackhole 10.96.0.0/16", "10.96.0.0/16 dev sampan0"] {
+        for route in ["unreachable 10.244.0.0/16", "unreachable 10.96.0.0/16", "10.96.0.0/16 dev sampan0"] {
             assert!(first.0.contains(route), "{route} in {}", first.0);
         }
         // The configuration changes: what it made before goes.
@@ -41,7 +41,7 @@ fn a_node_is_set_up_twice_and_taken_down_without_a_trace() {
         };
         ensure_node(&moved).expect("set up otherwise");
         let routes = run(&["ip", "route", "show", "table", "all"]);
-        assert!(routes.contains("blackhole 10.97.0.0/16") && !routes.contains("10.96.0."), "{routes}");
+        assert!(routes.contains("unreachable 10.97.0.0/16") && !routes.contains("10.96.0."), "{routes}");
         teardown_node(&moved).expect("taken down");
         let after = (run(&["ip", "-o", "link"]), state());
         assert_eq!(before, after);
