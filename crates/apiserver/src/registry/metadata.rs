@@ -45,6 +45,7 @@ pub fn prepare_create(
     kind: &str,
 ) -> Result<(), Status> {
     let metadata = metadata(object);
+    drop_empty(metadata);
     for field in SERVER_FIELDS.into_iter().chain(["selfLink"]) {
         metadata.remove(field);
     }
@@ -76,6 +77,20 @@ pub fn prepare_create(
     Ok(())
 }
 
+/// Lists and maps of metadata that are empty are not stored: what a patch emptied reads as what was never there.
+fn drop_empty(metadata: &mut Map<String, Value>) {
+    for field in ["annotations", "finalizers", "labels", "managedFields", "ownerReferences"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(fields)) => fields.is_empty(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
+    }
+}
+
 /// The namespace of the request and the one of the object must agree; an absent one is set.
 fn set_namespace(metadata: &mut Map<String, Value>, namespace: &str) -> Result<(), Status> {
     match metadata.get("namespace").and_then(Value::as_str) {
@@ -101,6 +116,7 @@ pub fn prepare_update(
 ) -> Result<(), Status> {
     let old_uid = text(old, "uid").to_owned();
     let metadata = metadata(new);
+    drop_empty(metadata);
     match metadata.get("name").and_then(Value::as_str) {
         None | Some("") => {
             metadata.insert("name".into(), name.into());
@@ -177,6 +193,18 @@ mod tests {
         assert_eq!(text(&object, "namespace"), "n");
         assert_ne!(text(&object, "uid"), "mine");
         assert!(!is_terminating(&object));
+    }
+
+    #[test]
+    fn what_is_empty_is_not_kept() {
+        let old =
+            json!({"metadata": {"name": "a", "uid": "u", "labels": {"a": "b"}, "ownerReferences": [{}]}});
+        let mut new = json!({"metadata": {"labels": {}, "ownerReferences": [], "finalizers": ["f"]}});
+        prepare_update(&mut new, &old, None, "a", &PODS).expect("valid");
+        assert_eq!(new, json!({"metadata": {"name": "a", "uid": "u", "finalizers": ["f"]}}));
+        let mut created = json!({"metadata": {"name": "a", "annotations": {}}});
+        prepare_create(&mut created, None, &PODS, "Pod").expect("valid");
+        assert_eq!(created.pointer("/metadata/annotations"), None);
     }
 
     #[test]
