@@ -1,10 +1,11 @@
 //! A web server for tests of rollouts: answers every request with its version and its host's name.
 //!
-//! `sampan-testkit-web PORT VERSION`. At SIGTERM it goes on until no connection came for half a second,
+//! `sampan-testkit-web PORT VERSION`, by TCP (HTTP) and by datagrams. `sampan-testkit-web ask ADDRESS:PORT` sends
+//! a datagram, again each second until there is an answer, and prints that. At SIGTERM the server it goes on until no connection came for half a second,
 //! answers what it has, and ends with code 0, as a server should that shares its work with others.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,7 +26,11 @@ extern "C" fn terminate(_signal: i32) {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let port: u16 = arguments.next().context("usage: PORT VERSION")?.parse()?;
+    let first = arguments.next().context("usage: PORT VERSION | ask ADDRESS:PORT")?;
+    if first == "ask" {
+        return ask(&arguments.next().context("usage: ask ADDRESS:PORT")?);
+    }
+    let port: u16 = first.parse()?;
     let version = arguments.next().unwrap_or_default();
     let action = SigAction::new(SigHandler::Handler(terminate), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler only stores to an atomic.
@@ -33,6 +38,14 @@ fn main() -> Result<()> {
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     listener.set_nonblocking(true)?;
+    let datagrams = UdpSocket::bind(("0.0.0.0", port))?;
+    let reply = format!("{version} {host}\n");
+    std::thread::spawn(move || {
+        // A datagram that was refused is told of by an error that concerns only its sender.
+        while let Ok((_, sender)) = datagrams.recv_from(&mut [0; 64]) {
+            let _ = datagrams.send_to(reply.as_bytes(), sender);
+        }
+    });
     println!("listening on {port} as {version}");
     while wait(&listener)? {
         if let Ok((stream, _)) = listener.accept() {
@@ -42,6 +55,26 @@ fn main() -> Result<()> {
     }
     println!("ended");
     Ok(())
+}
+
+/// Sends datagrams until one is answered. A refusal is an error at once.
+fn ask(address: &str) -> Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect(address)?;
+    let mut buffer = [0; 1024];
+    for _ in 0..10 {
+        socket.send(b"?")?;
+        match socket.recv(&mut buffer) {
+            Ok(count) => {
+                print!("{}", String::from_utf8_lossy(&buffer[..count]));
+                return Ok(());
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("no answer from {address}")
 }
 
 /// Waits for a connection; false when there will be none.
