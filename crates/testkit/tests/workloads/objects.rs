@@ -162,6 +162,19 @@ pub fn conflicts(cluster: &mut Cluster) {
         "Operation cannot be fulfilled on configmaps \"shared\": the object has been modified; please apply your changes to the latest version and try again",
     ]);
     assert_eq!(namespace.get("configmap/shared", ".data.a"), "2");
+    // A patch that names no version is made again when another came first.
+    let mut proxy = cluster.spawn(&["kubectl", "proxy", "--port=8011"]);
+    proxy.until("Starting to serve on 127.0.0.1:8011");
+    let at_once = r#"
+for key in $(seq 1 12); do
+  curl -sSf -o /dev/null -X PATCH -H 'Content-Type: application/merge-patch+json' -d "{\"data\":{\"k$key\":\"v\"}}" \
+    http://127.0.0.1:8011/api/v1/namespaces/conflicts/configmaps/shared & jobs="$jobs $!"
+done
+for job in $jobs; do wait $job || exit 1; done"#;
+    cluster.run(&["sh", "-c", at_once]).ok();
+    drop(proxy);
+    let keys = namespace.kubectl(&["get", "configmap", "shared", "-o", "json"]).ok().json();
+    assert_eq!(keys["data"].as_object().map(serde_json::Map::len), Some(13), "{keys}");
     let version = namespace.get("configmap/shared", ".metadata.resourceVersion");
     // A change that changes nothing keeps the version.
     namespace.kubectl(&["patch", "configmap", "shared", "-p", "{\"data\":{\"a\":\"2\"}}"]).ok();
