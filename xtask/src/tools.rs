@@ -35,6 +35,7 @@ pub const BUSYBOX: Tool =
 pub const IP: Tool =
     Tool { name: "ip", files: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"], package: "iproute2" };
 pub const NFT: Tool = Tool { name: "nft", files: &["/usr/sbin/nft", "/usr/bin/nft"], package: "nftables" };
+pub const CURL: Tool = Tool { name: "curl", files: &["/usr/bin/curl"], package: "curl" };
 pub const RUNC: Tool = Tool { name: "runc", files: &["/usr/sbin/runc", "/usr/bin/runc"], package: "runc" };
 /// Measured beside Sampan's store.
 pub const ETCD: Tool = Tool { name: "etcd", files: &["/usr/bin/etcd"], package: "etcd-server" };
