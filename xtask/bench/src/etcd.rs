@@ -36,8 +36,9 @@ impl Etcd {
         command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
         command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
         command.args(["--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error"]);
-        let process =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot run etcd")?;
+        // It tells of each of its elections, and its faults show in the answers.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().context("cannot run etcd")?;
         Ok(Some(Etcd { process }))
     }
 }
