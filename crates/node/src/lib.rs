@@ -11,6 +11,7 @@
 
 pub mod adoption;
 pub mod amounts;
+mod attach_lock;
 pub mod config;
 pub mod images;
 pub mod logs;

@@ -85,6 +85,7 @@ impl Node {
             capacity,
             boot_id: boot_id(),
             leases: Mutex::default(),
+            attach_lock: Arc::default(),
             client: client.clone(),
             config: config.clone(),
         });

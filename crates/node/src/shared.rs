@@ -11,6 +11,7 @@ use sampan_client::Client;
 use sampan_client::events::{EventRecorder, EventType, reference};
 use sampan_image::Lease;
 
+use crate::attach_lock::AttachLock;
 use crate::config::NodeConfig;
 use crate::images::Images;
 use crate::network::PodNetwork;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub boot_id: String,
     /// Images in use, by container id.
     pub leases: Mutex<BTreeMap<String, Lease>>,
+    pub attach_lock: Arc<AttachLock>,
 }
 
 impl Shared {

@@ -215,7 +215,10 @@ impl SandboxTask {
     async fn cgroup(&self) -> Result<(), SandboxError> {
         let path = cgroup::pod_path(&self.shared.config.cgroup_root, &self.pod);
         let limits = PodLimits::of(&self.pod, self.shared.config.pod_pids_limit);
-        blocking("the pod's cgroup", move || make_cgroup(&path, &limits)).await
+        blocking("the pod's cgroup", move || make_cgroup(&path, &limits)).await?;
+        // Not before: making the cgroup would wait too.
+        self.shared.attach_lock.keep();
+        Ok(())
     }
 
     /// Writes the files that every container of the pod finds at fixed places.
