@@ -156,11 +156,6 @@ impl SandboxTask {
                 self.shared.network.attach(pod::uid(&self.pod), &self.pod_dir, self.ips.clone()).await?;
             Ok::<_, SandboxError>(ips)
         };
-        let prepared = async {
-            let ips = network.await?;
-            let files = self.files(&ips).await?;
-            Ok::<_, SandboxError>((ips, files))
-        };
         let config = self.config();
         let dir = supervisor_dir(&self.pod_dir);
         let launch = async {
@@ -168,8 +163,45 @@ impl SandboxTask {
                 Supervisor::launch(&self.shared.config.supervisor_exe, &dir, &config).await?,
             )
         };
-        let ((ips, files), (supervisor, events), ()) = tokio::try_join!(prepared, launch, self.cgroup())?;
-        Ok((self.sandbox(supervisor, ips, files), events))
+        // All of them to their end: what one of them made must be undone when another one failed.
+        let (network, launched, cgroup) = tokio::join!(network, launch, self.cgroup());
+        let ips = network.as_ref().ok().cloned();
+        let made = async {
+            let ips = network?;
+            let (supervisor, events) = launched?;
+            cgroup?;
+            let files = self.files(&ips).await?;
+            Ok((self.sandbox(supervisor, ips, files), events))
+        }
+        .await;
+        if made.is_err() {
+            self.undo(ips.unwrap_or_default()).await;
+        }
+        made
+    }
+
+    /// Leaves nothing of a sandbox that was made in part, so that the next attempt finds nothing in its way.
+    async fn undo(&self, ips: Vec<IpAddr>) {
+        let dir = supervisor_dir(&self.pod_dir);
+        let cleaned = tokio::task::spawn_blocking(move || sampan_runtime::cleanup(&dir)).await;
+        if let Ok(Err(error)) = cleaned {
+            tracing::warn!(
+                pod = pod::full_name(&self.pod),
+                error = chain(&error),
+                "a part of a sandbox stays"
+            );
+        }
+        // Addresses of an earlier sandbox are kept for the next one.
+        if self.ips.is_empty() && !ips.is_empty() && !pod::host_network(pod::spec(&self.pod)) {
+            let detached = self.shared.network.detach(pod::uid(&self.pod), &self.pod_dir, ips).await;
+            if let Err(error) = detached {
+                tracing::warn!(
+                    pod = pod::full_name(&self.pod),
+                    error = chain(&error),
+                    "an address stays taken"
+                );
+            }
+        }
     }
 
     fn sandbox(&self, supervisor: Supervisor, ips: Vec<IpAddr>, files: PodFiles) -> Sandbox {
