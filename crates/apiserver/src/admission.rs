@@ -1,29 +1,89 @@
-//! Admission: the checks and changes that look at other objects than the one that is written.
+//! Admission: the checks and changes that look at other objects than the one that is written, and
+//! those that the cluster's owner adds.
 //!
-//! One file per plugin, with upstream's names.
+//! One file per plugin, with upstream's names. Mutating plugins run on a defaulted object before its
+//! validation, validating ones on what would be stored. What a write does again after a conflict, it
+//! admits again.
 
 use sampan_api::Status;
 use serde_json::Value;
 
-use crate::registry::{Registry, Resource};
+use crate::registry::{Context, Registry, Resource};
 
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
 mod service_account;
 
-/// Runs on a new object after defaulting and before validation.
-pub fn admit_create(registry: &Registry, resource: &Resource, object: &mut Value) -> Result<(), Status> {
-    namespace_lifecycle::admit_create(registry, resource, object)?;
-    if resource.def.gvr.group.is_empty() && resource.def.gvr.resource == "pods" {
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// What a plugin may know about a request; who makes it and how is in its [`Context`].
+#[derive(Clone, Copy)]
+pub struct Attributes<'a> {
+    pub registry: &'a Registry,
+    pub resource: &'a Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub operation: Operation,
+    pub namespace: Option<&'a str>,
+    pub name: &'a str,
+    /// The stored state, in the version of the request; absent for a creation.
+    pub old: Option<&'a Value>,
+}
+
+/// Whether an object may need defaults again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutated {
+    /// By this process alone, whose changes are complete.
+    Inside,
+    /// Also by something that the cluster's owner added.
+    Outside,
+}
+
+impl Attributes<'_> {
+    /// Whether this is about an object of a built-in resource itself.
+    fn is(&self, operation: Operation, group: &str, resource: &str) -> bool {
+        let gvr = &self.resource.def.gvr;
+        self.operation == operation
+            && self.subresource.is_empty()
+            && gvr.group == group
+            && gvr.resource == resource
+    }
+}
+
+/// Runs on a defaulted object, before its validation.
+pub async fn mutate(
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    _context: &mut Context,
+) -> Result<Mutated, Status> {
+    let registry = attributes.registry;
+    if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
+        namespace_lifecycle::admit(registry, attributes.resource, object)?;
+    }
+    if attributes.is(Operation::Create, "", "pods") {
         service_account::admit(registry, object)?;
         priority::admit(registry, object)?;
         default_toleration_seconds::admit(object);
     }
-    Ok(())
+    Ok(Mutated::Inside)
 }
 
-/// Runs before an object is deleted.
-pub fn admit_delete(resource: &Resource, name: &str) -> Result<(), Status> {
-    namespace_lifecycle::admit_delete(resource, name)
+/// Runs on what would be stored, and on deletions, which have no object.
+pub async fn validate(
+    attributes: &Attributes<'_>,
+    _object: Option<&Value>,
+    _context: &mut Context,
+) -> Result<(), Status> {
+    if attributes.operation == Operation::Delete {
+        namespace_lifecycle::validate_delete(attributes.resource, attributes.name)?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::registry::{Registry, Resource};
 pub const NAMESPACES: Gvr = Gvr::new("", "v1", "namespaces");
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-pub fn admit_create(registry: &Registry, resource: &Resource, object: &Value) -> Result<(), Status> {
+pub fn admit(registry: &Registry, resource: &Resource, object: &Value) -> Result<(), Status> {
     if !resource.def.namespaced {
         return Ok(());
     }
@@ -31,7 +31,7 @@ pub fn admit_create(registry: &Registry, resource: &Resource, object: &Value) ->
     Err(status)
 }
 
-pub fn admit_delete(resource: &Resource, name: &str) -> Result<(), Status> {
+pub fn validate_delete(resource: &Resource, name: &str) -> Result<(), Status> {
     if resource.def.gvr == NAMESPACES && IMMORTAL.contains(&name) {
         return Err(Status::forbidden(&NAMESPACES, name, "this namespace may not be deleted"));
     }

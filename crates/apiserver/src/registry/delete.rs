@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::write::{commit_status, encode, unchanged};
 use super::{Context, Registry, Resource, metadata};
+use crate::admission::{self, Attributes, Operation};
 use crate::{conversion, strategy};
 
 const ATTEMPTS: usize = 16;
@@ -44,11 +45,21 @@ impl Registry {
         context: &mut Context,
     ) -> Result<Deleted, Status> {
         let key = resource.key(namespace, name);
-        crate::admission::admit_delete(resource, name)?;
         for _ in 0..ATTEMPTS {
             let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &stored, options)?;
             let object: Value = stored.decode().map_err(Status::internal)?;
+            let shown = conversion::from_stored(&resource.def, object.clone())?;
+            let attributes = Attributes {
+                registry: self,
+                resource,
+                subresource: "",
+                operation: Operation::Delete,
+                namespace,
+                name,
+                old: Some(&shown),
+            };
+            admission::validate(&attributes, None, context).await?;
             let step = plan(resource, object, options, Timestamp::now())?;
             if context.options.dry_run {
                 return Ok(Deleted::Gone(self.in_version(resource, stored)?));

@@ -12,7 +12,8 @@ use sampan_storage::{CommitError, Expect, StoreError, Write};
 use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource, metadata};
-use crate::{admission, conversion, strategy};
+use crate::admission::{self, Attributes, Mutated, Operation};
+use crate::{conversion, strategy};
 
 /// Attempts of a write that names no revision before a conflict is reported.
 const ATTEMPTS: usize = 16;
@@ -39,8 +40,17 @@ pub struct Place<'a> {
     pub part: Part<'a>,
 }
 
-impl Part<'_> {
-    pub fn of(subresource: Option<&str>) -> Part<'_> {
+impl<'a> Part<'a> {
+    /// The name in the path; empty for the object itself.
+    pub fn subresource(self) -> &'a str {
+        match self {
+            Part::Main => "",
+            Part::Status => "status",
+            Part::Subresource(name) => name,
+        }
+    }
+
+    pub fn of(subresource: Option<&'a str>) -> Self {
         match subresource {
             None => Part::Main,
             Some("status") => Part::Status,
@@ -74,13 +84,25 @@ impl Registry {
         super::read_body::name_type(def, &mut object);
         metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+        let name = metadata::text(&object, "name").to_owned();
+        let attributes = Attributes {
+            registry: self,
+            resource,
+            subresource: "",
+            operation: Operation::Create,
+            namespace,
+            name: &name,
+            old: None,
+        };
+        if admission::mutate(&attributes, &mut object, context).await? == Mutated::Outside {
+            defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+        }
         strategy::prepare_create(resource, &mut object);
-        admission::admit_create(self, resource, &mut object)?;
         let reserved = self.allocators.reserve(resource, &mut object, None)?;
         let faults = validation::create(&def.gvr.group, &def.kind, &object);
         refuse_invalid(resource, &object, faults)?;
+        admission::validate(&attributes, Some(&object), context).await?;
 
-        let name = metadata::text(&object, "name").to_owned();
         let key = resource.key(namespace, &name);
         let value = conversion::to_stored(def, object)?;
         if context.options.dry_run {
@@ -172,7 +194,7 @@ impl Registry {
             if expected.is_some_and(|revision| revision != stored.header.revision) {
                 return Err(Status::modified(&resource.def.gvr, name));
             }
-            let reserved = self.prepare_update(resource, place, &mut new, &old)?;
+            let reserved = self.prepare_update(resource, place, &mut new, &old, context).await?;
             if context.options.dry_run {
                 return unstored(&conversion::to_stored(&resource.def, new)?);
             }
@@ -206,18 +228,32 @@ impl Registry {
     }
 
     /// Everything between the wanted state and the commit.
-    fn prepare_update<'a>(
+    async fn prepare_update<'a>(
         &'a self,
         resource: &Resource,
         place: Place<'_>,
         new: &mut Value,
         old: &Value,
+        context: &mut Context,
     ) -> Result<strategy::service::Reservation<'a>, Status> {
         let def = &resource.def;
         let Place { namespace, name, part } = place;
         metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
-        strategy::keep_other_parts(resource, part, new, old);
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+        let attributes = Attributes {
+            registry: self,
+            resource,
+            subresource: part.subresource(),
+            operation: Operation::Update,
+            namespace,
+            name,
+            old: Some(old),
+        };
+        if admission::mutate(&attributes, new, context).await? == Mutated::Outside {
+            metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
+            defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+        }
+        strategy::keep_other_parts(resource, part, new, old);
         strategy::prepare_update(resource, part, new, old);
         if metadata::differs_in_spec(new, old) && strategy::counts_generations(resource) {
             metadata::set_generation(new, metadata::generation(old) + 1);
@@ -228,6 +264,7 @@ impl Registry {
             Part::Status | Part::Subresource(_) => Vec::new(),
         };
         refuse_invalid(resource, new, faults)?;
+        admission::validate(&attributes, Some(new), context).await?;
         Ok(reserved)
     }
 
