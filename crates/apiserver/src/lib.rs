@@ -8,6 +8,7 @@
 //!   differs by kind.
 //! - [`http`] speaks to clients, [`streaming`] carries exec, attach and port-forward, [`local`] serves
 //!   the components of this process without any of that.
+//! - [`outgoing`] is how this server asks others: webhooks, aggregated servers, what is proxied to.
 //! - [`identity`] knows who asks and what they may.
 //!
 //! It does not schedule, run or reconcile anything.
@@ -31,12 +32,14 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod local;
+pub mod outgoing;
 pub mod registry;
 pub mod reviews;
 pub mod route;
 pub mod strategy;
 pub mod streaming;
 pub mod watch;
+pub mod webhook;
 
 mod bound_objects;
 mod rbac_feed;
