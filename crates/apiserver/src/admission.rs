@@ -5,9 +5,12 @@
 //! validation, validating ones on what would be stored. What a write does again after a conflict, it
 //! admits again.
 
+use std::time::Instant;
+
 use sampan_api::Status;
 use serde_json::Value;
 
+use crate::metrics::Step;
 use crate::registry::{Context, Registry, Resource};
 
 mod default_toleration_seconds;
@@ -47,7 +50,25 @@ pub enum Mutated {
     Outside,
 }
 
+impl Operation {
+    /// As in an admission review.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
 impl Attributes<'_> {
+    fn count(&self, step: Step, rejected: bool, began: Instant) {
+        if let Some(metrics) = self.registry.admission_metrics.get() {
+            metrics.step(step, self.operation.as_str(), rejected, began);
+        }
+    }
+
     /// Whether this is about an object of a built-in resource itself.
     fn is(&self, operation: Operation, group: &str, resource: &str) -> bool {
         let gvr = &self.resource.def.gvr;
@@ -60,6 +81,29 @@ impl Attributes<'_> {
 
 /// Runs on a defaulted object, before its validation.
 pub async fn mutate(
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    context: &mut Context,
+) -> Result<Mutated, Status> {
+    let began = Instant::now();
+    let admitted = run_mutating(attributes, object, context).await;
+    attributes.count(Step::Admit, admitted.is_err(), began);
+    admitted
+}
+
+/// Runs on what would be stored, and on deletions, which have no object.
+pub async fn validate(
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    context: &mut Context,
+) -> Result<(), Status> {
+    let began = Instant::now();
+    let admitted = run_validating(attributes, object, context).await;
+    attributes.count(Step::Validate, admitted.is_err(), began);
+    admitted
+}
+
+async fn run_mutating(
     attributes: &Attributes<'_>,
     object: &mut Value,
     _context: &mut Context,
@@ -76,8 +120,7 @@ pub async fn mutate(
     Ok(Mutated::Inside)
 }
 
-/// Runs on what would be stored, and on deletions, which have no object.
-pub async fn validate(
+async fn run_validating(
     attributes: &Attributes<'_>,
     _object: Option<&Value>,
     _context: &mut Context,

@@ -11,7 +11,7 @@ use sampan_api::KUBERNETES_VERSION;
 use sampan_api::discovery::{self, Format, Root};
 use sampan_api::openapi;
 use sampan_api::table::Table;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::registry::Registry;
 
@@ -88,12 +88,18 @@ impl Documents {
 
 /// `/version`.
 fn version() -> Vec<u8> {
-    let info = json!({
+    version_info().to_string().into_bytes()
+}
+
+/// `version.Info`: what this build says of itself.
+pub fn version_info() -> Value {
+    json!({
         "major": "1", "minor": "35", "gitVersion": format!("{KUBERNETES_VERSION}+sampan{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc", "platform": format!("linux/{}", architecture()),
-    });
-    info.to_string().into_bytes()
+        // Since 1.34: what this server behaves like, and with how old a peer it goes together.
+        "emulationMajor": "1", "emulationMinor": "35", "minCompatibilityMajor": "1", "minCompatibilityMinor": "34",
+    })
 }
 
 /// The architecture as Go names it.

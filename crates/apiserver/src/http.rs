@@ -1,10 +1,12 @@
 //! Requests over HTTP: who asks, what for, may they, and then the work.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -17,14 +19,20 @@ use crate::identity::User;
 use crate::identity::authentication::{ClientCertificate, Impersonation};
 use crate::identity::authorization::Attributes;
 use crate::registry::{Context, MAX_BODY};
-use crate::route::{self, MAX_TARGET, Query, ResourceRoute, Route};
+use crate::route::{Query, ResourceRoute, Route};
 
 mod answer;
+mod asked;
 mod connect;
+mod health;
 mod negotiate;
 mod non_resource;
+mod observe;
 mod read;
 mod write;
+
+pub use asked::Asked;
+use observe::Trace;
 
 /// The body of every response.
 pub type ResponseBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -44,48 +52,107 @@ pub async fn handle(
     request: Request<Incoming>,
     connection: Connection,
 ) -> Response<ResponseBody> {
+    let received = Instant::now();
+    let audit_id = observe::audit_id(request.headers());
+    let mut response = match Asked::read(&request) {
+        Ok(asked) => answer_asked(&server, request, &connection, &asked, received, &audit_id).await,
+        Err(status) => answer::status(&status),
+    };
+    observe::sign(&mut response, audit_id);
+    response
+}
+
+/// Answers a request that was understood, within its time, and counts it.
+async fn answer_asked(
+    server: &Arc<ApiServer>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    asked: &Asked,
+    received: Instant,
+    audit_id: &HeaderValue,
+) -> Response<ResponseBody> {
+    let metrics = &server.metrics.requests;
+    let observed = metrics.begin(asked, || is_served(server, asked), received);
+    let trace = Trace::begin(&request, received);
     // A fault in one request must not take the connection's other requests down.
-    let answered = std::panic::AssertUnwindSafe(respond(&server, request, &connection)).catch_unwind().await;
-    match answered {
+    let chain = AssertUnwindSafe(respond(server, request, connection, asked)).catch_unwind();
+    let answered = if asked.is_long_running() {
+        chain.await
+    } else {
+        match observe::time_limit(asked) {
+            Err(status) => Ok(Err(status)),
+            Ok(limit) => match tokio::time::timeout(limit, chain).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    metrics.terminated(&observed, 504);
+                    Ok(Err(observe::timed_out()))
+                }
+            },
+        }
+    };
+    let response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => answer::status(&status),
         Err(_) => answer::status(&Status::internal("this request caused a panic; see the server's log")),
+    };
+    let code = response.status().as_u16();
+    let running = metrics.finish(observed, code, observe::size(&response));
+    if asked.is_long_running() {
+        return observe::keep(response, running);
     }
+    trace.end(asked, code, audit_id);
+    response
 }
 
+/// Whether the names in a request are those of something that is served.
+fn is_served(server: &ApiServer, asked: &Asked) -> bool {
+    let Route::Resource(route) = &asked.route else { return true };
+    server.registry.table().get_gvr(&route.gvr).is_some_and(|def| {
+        route.subresource.as_deref().is_none_or(|subresource| def.subresource(subresource).is_some())
+    })
+}
+
+/// The chain: who asks, as whom, may they, and then the work.
 async fn respond(
     server: &Arc<ApiServer>,
     request: Request<Incoming>,
     connection: &Connection,
+    asked: &Asked,
 ) -> Result<Response<ResponseBody>, Status> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > MAX_TARGET {
-        return Err(Status::failure(414, "RequestURITooLong", "the request URI is too long"));
-    }
-    let path = request.uri().path().to_owned();
-    let query = Query::parse(request.uri().query().unwrap_or_default());
     let user = authenticate(server, request.headers(), connection)?;
     let user = impersonate(server, user, request.headers())?;
-    match route::parse(request.method(), &path, &query)? {
+    match &asked.route {
         Route::NonResource(path) => {
             let verb = request.method().as_str().to_ascii_lowercase();
-            server.authorize(&Attributes::path(&user, &verb, if path.is_empty() { "/" } else { &path }))?;
-            non_resource::get(server, request.method(), &path, &query, request.headers())
+            let path_or_root = if path.is_empty() { "/" } else { path };
+            allow(server, &Attributes::path(&user, &verb, path_or_root))?;
+            non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
         }
         Route::Resource(route) => {
-            authorize(server, &user, &route)?;
-            resource(server, request, route, query, user).await
+            authorize(server, &user, route)?;
+            resource(server, request, route.clone(), asked.query.clone(), user).await
         }
     }
 }
 
 fn authenticate(server: &ApiServer, headers: &HeaderMap, connection: &Connection) -> Result<User, Status> {
+    let began = Instant::now();
     let registry = server.registry.as_ref();
     let certificate = connection.certificate.as_ref();
-    server.authenticator.authenticate(headers, certificate, registry, Timestamp::now()).map_err(|error| {
+    let user = server.authenticator.authenticate(headers, certificate, registry, Timestamp::now());
+    server.metrics.authenticated(user.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
+    user.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a request was not authenticated");
         Status::unauthorized()
     })
+}
+
+/// Authorises, and counts it.
+fn allow(server: &ApiServer, attributes: &Attributes<'_>) -> Result<(), Status> {
+    let began = Instant::now();
+    let allowed = server.authorize(attributes);
+    server.metrics.authorized(allowed.is_ok(), began.elapsed());
+    allowed
 }
 
 /// The user that the headers ask for, where the asking one may act for it.
@@ -112,17 +179,20 @@ fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute) -> Result<(
     // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.
     let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
     let verb = if acts { Verb::Create } else { route.verb };
-    server.authorize(&Attributes {
-        user,
-        verb: verb.as_str(),
-        group: &route.gvr.group,
-        version: &route.gvr.version,
-        resource: &route.gvr.resource,
-        subresource: route.subresource.as_deref().unwrap_or_default(),
-        namespace: route.namespace.as_deref().unwrap_or_default(),
-        name: route.name.as_deref().unwrap_or_default(),
-        path: "",
-    })
+    allow(
+        server,
+        &Attributes {
+            user,
+            verb: verb.as_str(),
+            group: &route.gvr.group,
+            version: &route.gvr.version,
+            resource: &route.gvr.resource,
+            subresource: route.subresource.as_deref().unwrap_or_default(),
+            namespace: route.namespace.as_deref().unwrap_or_default(),
+            name: route.name.as_deref().unwrap_or_default(),
+            path: "",
+        },
+    )
 }
 
 async fn resource(

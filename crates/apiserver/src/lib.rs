@@ -18,6 +18,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use sampan_api::Status;
+use sampan_base::drain::Shutdown;
+use sampan_base::readiness::Readiness;
 use sampan_client::Client;
 use sampan_client::node_streams::NodeStreams;
 use serde_json::Value;
@@ -32,6 +34,7 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod local;
+pub mod metrics;
 pub mod outgoing;
 pub mod registry;
 pub mod reviews;
@@ -49,6 +52,7 @@ use identity::User;
 use identity::authentication::{Authenticator, TokenError, VerifiedToken};
 use identity::authorization::{Attributes, Decision, Rbac};
 use local::LocalBackend;
+use metrics::Metrics;
 use registry::Registry;
 use streaming::Sessions;
 
@@ -62,7 +66,19 @@ pub struct ApiServer {
     node: RwLock<Option<Arc<dyn NodeStreams>>>,
     /// Open exec, attach and port-forward sessions.
     pub sessions: Sessions,
-    health: sampan_base::readiness::Readiness,
+    health: Readiness,
+    pub metrics: Metrics,
+    shutdown: Option<Shutdown>,
+}
+
+/// What the API server shares with the process that it runs in.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// What must be ready before the API says so.
+    pub health: Readiness,
+    pub metrics: sampan_base::metrics::Registry,
+    /// The end of the process; without it, the server is never stopping.
+    pub shutdown: Option<Shutdown>,
 }
 
 impl ApiServer {
@@ -71,8 +87,10 @@ impl ApiServer {
         registry: Arc<Registry>,
         authenticator: Authenticator,
         address: String,
-        health: sampan_base::readiness::Readiness,
+        surroundings: Surroundings,
     ) -> Arc<Self> {
+        let metrics = Metrics::new(surroundings.metrics);
+        metrics.follow(&registry);
         let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
         Arc::new(ApiServer {
             documents: Documents::new(registry.clone(), address),
@@ -81,8 +99,15 @@ impl ApiServer {
             rbac,
             node: RwLock::new(None),
             sessions: Sessions::default(),
-            health,
+            health: surroundings.health,
+            metrics,
+            shutdown: surroundings.shutdown,
         })
+    }
+
+    /// Whether the process was asked to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(Shutdown::is_requested)
     }
 
     /// Keeps the roles current for as long as it is polled.

@@ -5,7 +5,7 @@
 //! a hook in [`crate::strategy`] and [`crate::admission`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -20,6 +20,7 @@ use crate::cache::{Cache, Caches, LoadError};
 use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
+use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
 mod delete;
@@ -105,6 +106,8 @@ pub struct Registry {
     resources: RwLock<HashMap<Gvr, Resource>>,
     pub allocators: Allocators,
     pub tokens: Arc<ServiceAccountTokens>,
+    /// Where admission is counted; set when a server begins to serve this.
+    pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
 }
 
 /// Why the registry could not start.
@@ -133,6 +136,7 @@ impl Registry {
             table: RwLock::new(table.clone()),
             allocators,
             tokens,
+            admission_metrics: OnceLock::new(),
         };
         for def in table.entries() {
             registry.serve(def.clone());

@@ -1,4 +1,5 @@
-//! What every layer may use and what knows none of them: readiness and shutdown.
+//! What every layer may use and what knows none of them: readiness, shutdown, metrics.
 
 pub mod drain;
+pub mod metrics;
 pub mod readiness;

@@ -13,7 +13,7 @@ use sampan_apiserver::identity::pki::{Pki, PkiConfig};
 use sampan_apiserver::identity::{MASTERS_GROUP, User};
 use sampan_apiserver::registry::Registry;
 use sampan_apiserver::strategy::service::Allocators;
-use sampan_apiserver::{ApiServer, bootstrap, listener};
+use sampan_apiserver::{ApiServer, Surroundings, bootstrap, listener};
 use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
 use sampan_controllers::ControllersConfig;
@@ -150,7 +150,12 @@ async fn start_api(
     let inside = SocketAddr::new(node_role::network(config).gateway(), config.listen.port());
     bootstrap::ensure(&registry, inside).await?;
     let authenticator = Authenticator { tokens, anonymous: true };
-    let server = ApiServer::new(registry, authenticator, address.to_string(), readiness.clone());
+    let surroundings = Surroundings {
+        health: readiness.clone(),
+        metrics: sampan_base::metrics::Registry::default(),
+        shutdown: Some(tasks.shutdown()),
+    };
+    let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
     let tls = Arc::new(pki.server_config()?);

@@ -1,10 +1,9 @@
 //! Paths that are no resource: health, discovery, OpenAPI, version, metrics, token keys.
 
-use std::fmt::Write as _;
-
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Method, Response, StatusCode};
 use sampan_api::Status;
+use sampan_base::metrics::Format;
 use serde_json::{Value, json};
 
 use super::negotiate::{Accepted, Shape};
@@ -14,7 +13,7 @@ use crate::route::Query;
 
 const JSON: Accepted = Accepted { shape: Shape::Object, yaml: false };
 
-pub fn get(
+pub async fn get(
     server: &ApiServer,
     method: &Method,
     path: &str,
@@ -28,10 +27,12 @@ pub fn get(
             "the server does not allow this method on the requested resource",
         ));
     }
+    if let Some(answered) = super::health::get(server, path, query).await {
+        return answered;
+    }
     match path {
         "" => Ok(answer::value(StatusCode::OK, &paths(server), JSON)),
-        "/livez" | "/healthz" => Ok(answer::text(StatusCode::OK, "ok")),
-        "/readyz" => ready(server, query),
+        "/metrics" => Ok(metrics(server, headers)),
         "/.well-known/openid-configuration" => {
             let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
             let configuration = server.authenticator.tokens.openid_configuration(&format!("https://{host}"));
@@ -44,23 +45,11 @@ pub fn get(
     }
 }
 
-/// `/readyz`: `ok`, or what is not ready yet. `?verbose` lists every part.
-fn ready(server: &ApiServer, query: &Query) -> Result<Response<ResponseBody>, Status> {
-    let gates = server.health.gates();
-    let ready = gates.iter().all(|(_, open)| *open);
-    let code = if ready { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    if ready && !query.flag("verbose")? {
-        return Ok(answer::text(code, "ok"));
-    }
-    let mut text = String::new();
-    for (name, open) in gates {
-        let _ = match open {
-            true => writeln!(text, "[+]{name} ok"),
-            false => writeln!(text, "[-]{name} failed: not ready yet"),
-        };
-    }
-    text.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
-    Ok(answer::text(code, text))
+fn metrics(server: &ApiServer, headers: &HeaderMap) -> Response<ResponseBody> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::negotiate(accept);
+    let content_type = HeaderValue::from_static(format.content_type());
+    answer::with_type(StatusCode::OK, content_type, server.metrics.encode(format))
 }
 
 fn document(server: &ApiServer, path: &str, headers: &HeaderMap) -> Result<Response<ResponseBody>, Status> {
@@ -90,8 +79,17 @@ fn paths(server: &ApiServer) -> Value {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
-    let fixed =
-        ["/healthz", "/livez", "/readyz", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"];
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
     paths.extend(fixed.map(str::to_owned));
     paths.sort();
     json!({"paths": paths})

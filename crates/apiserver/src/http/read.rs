@@ -20,6 +20,7 @@ use super::ResponseBody;
 use super::answer::{self, Included};
 use super::negotiate::{Shape, accepted};
 use crate::ApiServer;
+use crate::metrics::requests::WatchSeries;
 use crate::registry::{Resource, RevisionMatch, Selection};
 use crate::route::{Query, ResourceRoute};
 use crate::watch::{Start, Watcher};
@@ -153,6 +154,7 @@ pub async fn watch(
             shape: accepted.shape,
             included: Included::parse(query.get("includeObject"))?,
             columns_sent: false,
+            counted: server.metrics.requests.watch(&route.gvr),
         },
         bookmarks: bookmarks.then_some(ticks),
         bookmarked: 0,
@@ -239,6 +241,7 @@ struct Encoder {
     included: Included,
     /// Column definitions go with the first table only.
     columns_sent: bool,
+    counted: WatchSeries,
 }
 
 impl Encoder {
@@ -261,6 +264,7 @@ impl Encoder {
             lines.put_slice(b"\",\"object\":");
             lines.put_slice(&body);
             lines.put_slice(b"}\n");
+            self.counted.sent(body.len());
         }
         lines
     }

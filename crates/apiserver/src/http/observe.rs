@@ -1,0 +1,170 @@
+//! What goes around every request: its identifier, its time limit, its place in the metrics, and a
+//! line in the log when it was slow.
+
+use std::time::{Duration, Instant};
+
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use sampan_api::Status;
+
+use super::ResponseBody;
+use super::asked::Asked;
+use crate::metrics::requests::Running;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// The longest identifier that is taken from a client.
+const MAX_AUDIT_ID: usize = 64;
+/// The longest that a request may take, and what it may take where the client does not say.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests that took longer leave a line in the log.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// The identifier of a request: the client's, or a new one.
+pub fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(given) = headers.get(AUDIT_ID)
+        && (1..=MAX_AUDIT_ID).contains(&given.len())
+    {
+        return given.clone();
+    }
+    let fresh = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut buffer = uuid::Uuid::encode_buffer();
+    HeaderValue::from_str(fresh.hyphenated().encode_lower(&mut buffer))
+        .expect("hexadecimal digits and dashes")
+}
+
+/// Headers of every response.
+pub fn sign(response: &mut Response<ResponseBody>, audit_id: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(AUDIT_ID, audit_id);
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+}
+
+/// How long a request may take: what it says (`?timeout=`), at most a minute.
+pub fn time_limit(asked: &Asked) -> Result<Duration, Status> {
+    let Some(text) = asked.query.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
+    let invalid = || Status::bad_request("invalid timeout specified in the request URL");
+    let limit = parse_duration(text).ok_or_else(invalid)?;
+    Ok(if limit.is_zero() { REQUEST_TIMEOUT } else { limit.min(REQUEST_TIMEOUT) })
+}
+
+/// The answer to a request that took too long.
+pub fn timed_out() -> Status {
+    let mut status = Status::timeout("Timeout: request did not complete within the allotted timeout");
+    status.details = Some(Default::default());
+    status
+}
+
+/// A duration as Go writes it: `1m30.5s`. None where it is negative or not one.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut seconds) = (text.strip_prefix('+').unwrap_or(text), 0.0);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+        let amount: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit_end = rest.find(|character: char| character.is_ascii_digit() || character == '.');
+        let (unit, after) = rest.split_at(unit_end.unwrap_or(rest.len()));
+        seconds += amount
+            * match unit {
+                "ns" => 1e-9,
+                "us" | "µs" | "μs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return None,
+            };
+        rest = after;
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// The bytes of an answer, where they are known before it is sent.
+pub fn size(response: &Response<ResponseBody>) -> Option<u64> {
+    response.body().size_hint().exact()
+}
+
+/// Keeps something alive for as long as an answer is sent.
+pub fn keep(response: Response<ResponseBody>, running: Running) -> Response<ResponseBody> {
+    response.map(|body| {
+        body.map_frame(move |frame| {
+            let _ = &running;
+            frame
+        })
+        .boxed_unsync()
+    })
+}
+
+/// What a line about a slow request says; taken before the request is used up.
+pub struct Trace {
+    method: http::Method,
+    uri: http::Uri,
+    user_agent: Option<HeaderValue>,
+    received: Instant,
+}
+
+impl Trace {
+    pub fn begin<B>(request: &Request<B>, received: Instant) -> Self {
+        Trace {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+            received,
+        }
+    }
+
+    /// Logs one line if the request was slow.
+    pub fn end(&self, asked: &Asked, code: u16, audit_id: &HeaderValue) {
+        let took = self.received.elapsed();
+        if took < SLOW {
+            return;
+        }
+        tracing::info!(
+            verb = asked.verb(),
+            method = %self.method,
+            url = %self.uri,
+            user_agent = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            audit_id = audit_id.to_str().unwrap_or_default(),
+            code,
+            total_ms = took.as_millis() as u64,
+            "Trace: a slow request",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        let check = |text: &str, expected: Option<f64>| {
+            assert_eq!(parse_duration(text).map(|duration| duration.as_secs_f64()), expected, "{text}");
+        };
+        check("0", Some(0.0));
+        check("30s", Some(30.0));
+        check("1m30.5s", Some(90.5));
+        check("250ms", Some(0.25));
+        check("2h", Some(7200.0));
+        for wrong in ["", "5", "-1s", "s", "1x", "1.2.3s", "ms5", "1e99h1"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn an_identifier_of_the_client_is_kept_within_limits() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUDIT_ID, HeaderValue::from_static("mine"));
+        assert_eq!(audit_id(&headers), "mine");
+        headers.insert(AUDIT_ID, HeaderValue::from_str(&"x".repeat(65)).expect("text"));
+        assert_eq!(audit_id(&headers).len(), 36);
+        assert_ne!(audit_id(&headers), audit_id(&headers));
+    }
+}

@@ -1,0 +1,151 @@
+//! What the API server counts, under kube-apiserver's names.
+//!
+//! Requests are counted where they are answered ([`requests`]); what can be read at any time (objects,
+//! the process, the build) is read at each scrape only.
+
+use std::sync::Arc;
+
+use sampan_base::metrics::{Counter, Description, Exposition, Family, Format, Histogram, Kind, Registry};
+
+pub mod requests;
+
+mod admission;
+mod build;
+mod process;
+mod storage;
+
+pub use admission::{AdmissionMetrics, Step};
+pub use requests::{Observed, RequestMetrics};
+
+/// The metrics of one API server.
+pub struct Metrics {
+    registry: Registry,
+    pub requests: RequestMetrics,
+    pub admission: Arc<AdmissionMetrics>,
+    authentication: Arc<Family<Counter>>,
+    authentication_seconds: Arc<Family<Histogram>>,
+    authenticated_users: Arc<Family<Counter>>,
+    authorization: Arc<Family<Counter>>,
+    authorization_seconds: Arc<Family<Histogram>>,
+    /// Results of health checks: name, livez or readyz, result.
+    pub health_checks: Arc<Family<Counter>>,
+    pub health_state: Arc<Family<sampan_base::metrics::Gauge>>,
+}
+
+const AUTHENTICATION: Description = Description::new(
+    "authentication_attempts",
+    "[ALPHA] Requests whose credentials were looked at, by result.",
+    &["result"],
+);
+/// The buckets of upstream's durations of authentication and authorisation: a millisecond and its doubles.
+const DOUBLING: [f64; 15] = sampan_base::metrics::exponential(0.001, 2.0);
+const AUTHENTICATION_SECONDS: Description = Description::new(
+    "authentication_duration_seconds",
+    "[ALPHA] How long authentication took, by result.",
+    &["result"],
+)
+.buckets(&DOUBLING);
+const AUTHENTICATED_USERS: Description = Description::new(
+    "authenticated_user_requests",
+    "[ALPHA] Authenticated requests, by user; all but a few well-known names are counted as other.",
+    &["username"],
+);
+const AUTHORIZATION: Description = Description::new(
+    "authorization_attempts_total",
+    "[ALPHA] Requests that were authorised or not, by result.",
+    &["result"],
+);
+const AUTHORIZATION_SECONDS: Description = Description::new(
+    "authorization_duration_seconds",
+    "[ALPHA] How long authorisation took, by result.",
+    &["result"],
+)
+.buckets(&DOUBLING);
+const HEALTH_CHECKS: Description = Description::new(
+    "kubernetes_healthchecks_total",
+    "[STABLE] Runs of the health checks, by result.",
+    &["name", "status", "type"],
+);
+const HEALTH_STATE: Description = Description::new(
+    "kubernetes_healthcheck",
+    "[STABLE] Whether a health check passed when it last ran.",
+    &["name", "type"],
+);
+
+impl Metrics {
+    pub fn new(registry: Registry) -> Self {
+        registry.register(Arc::new(build::collect));
+        registry.register(Arc::new(process::collect));
+        registry.register(Arc::new(audit));
+        Metrics {
+            requests: RequestMetrics::new(&registry),
+            admission: Arc::new(AdmissionMetrics::new(&registry)),
+            authentication: registry.family(AUTHENTICATION),
+            authentication_seconds: registry.family(AUTHENTICATION_SECONDS),
+            authenticated_users: registry.family(AUTHENTICATED_USERS),
+            authorization: registry.family(AUTHORIZATION),
+            authorization_seconds: registry.family(AUTHORIZATION_SECONDS),
+            health_checks: registry.family(HEALTH_CHECKS),
+            health_state: registry.family(HEALTH_STATE),
+            registry,
+        }
+    }
+
+    /// Counts the objects of a registry at each scrape, and what it admits.
+    pub fn follow(&self, registry: &Arc<crate::registry::Registry>) {
+        let _ = registry.admission_metrics.set(self.admission.clone());
+        let registry = Arc::downgrade(registry);
+        self.registry.register(Arc::new(move |out: &mut Exposition| {
+            if let Some(registry) = registry.upgrade() {
+                storage::collect(&registry, out);
+            }
+        }));
+    }
+
+    /// The registry, for what else is to be counted.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub fn authenticated(&self, user: Option<&str>, took: std::time::Duration) {
+        let result = if user.is_some() { "success" } else { "failure" };
+        self.authentication.with(&[result]).inc();
+        self.authentication_seconds.with(&[result]).observe(took.as_secs_f64());
+        if let Some(user) = user {
+            self.authenticated_users.with(&[well_known(user)]).inc();
+        }
+    }
+
+    pub fn authorized(&self, allowed: bool, took: std::time::Duration) {
+        let result = if allowed { "allowed" } else { "denied" };
+        self.authorization.with(&[result]).inc();
+        self.authorization_seconds.with(&[result]).observe(took.as_secs_f64());
+    }
+
+    pub fn encode(&self, format: Format) -> String {
+        self.registry.encode(format)
+    }
+}
+
+/// The name under which a user's requests are counted: names of people must not become labels.
+fn well_known(user: &str) -> &str {
+    match user {
+        "admin" | "client" | "kube_proxy" | "kubelet" | "system:serviceaccount:kube-system:default" => user,
+        _ => "other",
+    }
+}
+
+/// There is no audit log yet, so that nothing was written to it.
+fn audit(out: &mut Exposition) {
+    out.family("apiserver_audit_event_total", "[ALPHA] Audit events that were written.", Kind::Counter);
+    out.sample(&[], 0.0);
+    out.family(
+        "apiserver_audit_requests_rejected_total",
+        "[ALPHA] Requests refused because their audit event could not be written.",
+        Kind::Counter,
+    );
+    out.sample(&[], 0.0);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+use super::*;
+
+#[test]
+fn a_scrape_has_upstreams_names() {
+    let metrics = Metrics::new(Registry::default());
+    metrics.authenticated(Some("somebody"), std::time::Duration::from_millis(1));
+    metrics.authorized(false, std::time::Duration::ZERO);
+    let text = metrics.encode(Format::Text);
+    for line in [
+        "authentication_attempts{result=\"success\"} 1",
+        "authenticated_user_requests{username=\"other\"} 1",
+        "authorization_attempts_total{result=\"denied\"} 1",
+        "authorization_duration_seconds_bucket{result=\"denied\",le=\"0.001\"} 1",
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 0",
+        "apiserver_audit_event_total 0",
+        "kubernetes_feature_enabled{name=\"WatchList\",stage=\"BETA\"} 1",
+        "# TYPE process_resident_memory_bytes gauge",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} is not in\n{text}");
+    }
+}
