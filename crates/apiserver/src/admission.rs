@@ -16,7 +16,10 @@ use crate::registry::{Context, Registry, Resource};
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
+mod resource_quota;
 mod service_account;
+
+pub use resource_quota::{Charge, Turns};
 
 /// What is done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,4 +132,10 @@ async fn run_validating(
         namespace_lifecycle::validate_delete(attributes.resource, attributes.name)?;
     }
     Ok(())
+}
+
+/// What the write costs its namespace's quotas. The last of admission: nothing may refuse the write
+/// after it, and it is charged by the write's own commit.
+pub async fn charge(attributes: &Attributes<'_>, object: &Value) -> Result<Charge, Status> {
+    resource_quota::charge(attributes, object).await
 }

@@ -5,6 +5,7 @@
 //! a hook in [`crate::strategy`] and [`crate::admission`].
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -81,7 +82,7 @@ impl Resource {
         }
     }
 
-    fn storage_key(&self, key: &str) -> Arc<str> {
+    pub(crate) fn storage_key(&self, key: &str) -> Arc<str> {
         format!("{}/{key}", self.storage().prefix).into()
     }
 
@@ -105,6 +106,7 @@ pub struct Registry {
     table: RwLock<Table>,
     resources: RwLock<HashMap<Gvr, Resource>>,
     pub allocators: Allocators,
+    pub(crate) quota_turns: crate::admission::Turns,
     pub tokens: Arc<ServiceAccountTokens>,
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
@@ -135,6 +137,7 @@ impl Registry {
             resources: RwLock::new(HashMap::new()),
             table: RwLock::new(table.clone()),
             allocators,
+            quota_turns: crate::admission::Turns::default(),
             tokens,
             admission_metrics: OnceLock::new(),
         };
@@ -181,6 +184,16 @@ impl Registry {
     /// Whether an object exists, for hooks that refer to others.
     pub(crate) fn find(&self, gvr: &Gvr, key: &str) -> Option<ObjectRef> {
         self.resources.read().get(gvr)?.cache.get(key)
+    }
+
+    /// The objects of a namespace, for hooks that refer to others.
+    pub(crate) fn find_all(&self, gvr: &Gvr, namespace: &str) -> Vec<ObjectRef> {
+        let Some(resource) = self.resources.read().get(gvr).cloned() else { return Vec::new() };
+        let prefix = format!("{namespace}/");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let (objects, _) = resource.cache.snapshot();
+        let found = objects.range::<(Bound<&str>, Bound<&str>), str>(from);
+        found.take_while(|(key, _)| key.starts_with(&prefix)).map(|(_, object)| object.clone()).collect()
     }
 
     /// The most recent state of an object that was just written, from the cache.

@@ -27,6 +27,7 @@ mod node_lifecycle;
 mod pod_garbage_collector;
 mod pods;
 mod replica_set;
+mod resource_quota;
 mod root_ca;
 mod service_account;
 mod service_pods;
@@ -78,10 +79,12 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     shared.view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(shared.clone());
+    let quotas = resource_quota::ResourceQuotas::start(shared.clone());
     ready();
     shutdown.requested().await;
     running.stop().await;
     collector.stop().await;
+    quotas.stop().await;
     drop(shared);
     sink.finish().await;
 }

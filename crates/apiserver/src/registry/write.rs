@@ -8,7 +8,7 @@ use sampan_api::status::Cause;
 use sampan_api::strategic::SchemaMerge;
 use sampan_api::{Object, Status, defaults, patch, validation};
 use sampan_client::PatchKind;
-use sampan_storage::{CommitError, Expect, StoreError, Write};
+use sampan_storage::{CommitError, Entry, Expect, StoreError, Write};
 use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource, metadata};
@@ -105,22 +105,41 @@ impl Registry {
 
         let key = resource.key(namespace, &name);
         let value = conversion::to_stored(def, object)?;
-        if context.options.dry_run {
-            if resource.cache.get(&key).is_some() {
-                return Err(Status::already_exists(&def.gvr, &name));
+        for _ in 0..ATTEMPTS {
+            let charge = admission::charge(&attributes, &value).await?;
+            if context.options.dry_run {
+                if resource.cache.get(&key).is_some() {
+                    return Err(Status::already_exists(&def.gvr, &name));
+                }
+                return unstored(&value);
             }
-            return unstored(&value);
-        }
-        let write = Write::create(resource.storage_key(&key), encode(&value)?);
-        match self.store.commit(write).await {
-            Ok(revision) => {
-                reserved.keep();
-                let written = self.written(resource, &key, revision).await;
-                written.map_or_else(|| unstored(&value), |object| self.in_version(resource, object))
+            let write = Write::create(resource.storage_key(&key), encode(&value)?);
+            match self.store.commit_all(charge.with(write)).await {
+                Ok(revision) => {
+                    reserved.keep();
+                    let written = self.written(resource, &key, revision).await;
+                    return written
+                        .map_or_else(|| unstored(&value), |object| self.in_version(resource, object));
+                }
+                Err(CommitError::Mismatch { index: 0, .. }) => {
+                    return Err(Status::already_exists(&def.gvr, &name));
+                }
+                // A quota changed since the write was charged to it.
+                Err(CommitError::Mismatch { current, .. }) => self.seen(current.as_deref()).await?,
+                Err(error) => return Err(commit_status(error)),
             }
-            Err(CommitError::Mismatch { .. }) => Err(Status::already_exists(&def.gvr, &name)),
-            Err(error) => Err(commit_status(error)),
         }
+        Err(Status::modified(&def.gvr, &name))
+    }
+
+    /// Waits until the caches show what a commit collided with.
+    async fn seen(&self, current: Option<&Entry>) -> Result<(), Status> {
+        let revision = match current {
+            Some(entry) => entry.revision,
+            None => self.store.revision().await.map_err(store_status)?,
+        };
+        self.caches.applied(revision).await;
+        Ok(())
     }
 
     /// Replaces an object or one part of it.
@@ -195,6 +214,7 @@ impl Registry {
                 return Err(Status::modified(&resource.def.gvr, name));
             }
             let reserved = self.prepare_update(resource, place, &mut new, &old, context).await?;
+            let charge = self.charge_update(resource, place, &new, &old).await?;
             if context.options.dry_run {
                 return unstored(&conversion::to_stored(&resource.def, new)?);
             }
@@ -205,9 +225,8 @@ impl Registry {
                 if same_but_revision(&stored, &value) {
                     return self.in_version(resource, stored);
                 }
-                self.store
-                    .commit(Write::update(resource.storage_key(&key), stored.header.revision, value))
-                    .await
+                let write = Write::update(resource.storage_key(&key), stored.header.revision, value);
+                self.store.commit_all(charge.with(write)).await
             };
             match committed {
                 Ok(revision) => {
@@ -215,16 +234,35 @@ impl Registry {
                     let written = self.written(resource, &key, revision).await;
                     return self.in_version(resource, written.unwrap_or(stored));
                 }
-                Err(CommitError::Mismatch { current: None, .. }) => return Err(resource.not_found(name)),
-                Err(CommitError::Mismatch { current: Some(current), .. }) => {
-                    // What was made for one revision fails the comparison above in the next round. A patch
-                    // that names none is made again: what it was applied to only lent it its revision.
-                    self.caches.applied(current.revision).await;
+                Err(CommitError::Mismatch { index: 0, current: None }) => {
+                    return Err(resource.not_found(name));
                 }
+                // What was made for one revision fails the comparison above in the next round. A patch
+                // that names none is made again: what it was applied to only lent it its revision.
+                Err(CommitError::Mismatch { current, .. }) => self.seen(current.as_deref()).await?,
                 Err(error) => return Err(commit_status(error)),
             }
         }
         Err(Status::modified(&resource.def.gvr, name))
+    }
+
+    async fn charge_update(
+        &self,
+        resource: &Resource,
+        place: Place<'_>,
+        new: &Value,
+        old: &Value,
+    ) -> Result<admission::Charge, Status> {
+        let attributes = Attributes {
+            registry: self,
+            resource,
+            subresource: place.part.subresource(),
+            operation: Operation::Update,
+            namespace: place.namespace,
+            name: place.name,
+            old: Some(old),
+        };
+        admission::charge(&attributes, new).await
     }
 
     /// Everything between the wanted state and the commit.
