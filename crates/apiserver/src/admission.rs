@@ -8,6 +8,7 @@
 use std::time::Instant;
 
 use sampan_api::Status;
+use sampan_client::DeleteOptions;
 use serde_json::Value;
 
 use crate::metrics::Step;
@@ -18,6 +19,7 @@ mod namespace_lifecycle;
 mod priority;
 mod resource_quota;
 mod service_account;
+pub mod webhooks;
 
 pub use resource_quota::{Charge, Turns};
 
@@ -42,6 +44,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The stored state, in the version of the request; absent for a creation.
     pub old: Option<&'a Value>,
+    /// What a deletion asks for.
+    pub deletion: Option<&'a DeleteOptions>,
 }
 
 /// Whether an object may need defaults again.
@@ -106,7 +110,27 @@ pub async fn validate(
     admitted
 }
 
+/// What webhooks change, the plugins of this process see again.
 async fn run_mutating(
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    context: &mut Context,
+) -> Result<Mutated, Status> {
+    let mut mutated = mutate_inside(attributes, object, context).await?;
+    let Some(mut webhooks) = webhooks::mutation(attributes) else { return Ok(mutated) };
+    loop {
+        if webhooks.round(attributes, Some(object), context).await? == Mutated::Outside {
+            mutated = Mutated::Outside;
+        }
+        if !webhooks.wants_another_round() {
+            return Ok(mutated);
+        }
+        mutate_inside(attributes, object, context).await?;
+    }
+}
+
+/// The plugins of this process.
+async fn mutate_inside(
     attributes: &Attributes<'_>,
     object: &mut Value,
     _context: &mut Context,
@@ -125,13 +149,14 @@ async fn run_mutating(
 
 async fn run_validating(
     attributes: &Attributes<'_>,
-    _object: Option<&Value>,
-    _context: &mut Context,
+    object: Option<&Value>,
+    context: &mut Context,
 ) -> Result<(), Status> {
     if attributes.operation == Operation::Delete {
         namespace_lifecycle::validate_delete(attributes.resource, attributes.name)?;
+        webhooks::mutate_nothing(attributes, context).await?;
     }
-    Ok(())
+    webhooks::validate(attributes, object, context).await
 }
 
 /// What the write costs its namespace's quotas. The last of admission: nothing may refuse the write

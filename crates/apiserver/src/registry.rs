@@ -4,7 +4,7 @@
 //! kinds, built-in or custom, go through it; what differs by kind is data in the resource table or
 //! a hook in [`crate::strategy`] and [`crate::admission`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +17,7 @@ use sampan_api::{Gvr, Status};
 use sampan_client::{ListOptions, ObjectList};
 use sampan_storage::Store;
 
+use crate::admission::webhooks::Webhooks;
 use crate::cache::{Cache, Caches, LoadError};
 use crate::fields::FieldReader;
 use crate::identity::User;
@@ -37,6 +38,7 @@ mod write;
 pub use delete::Deleted;
 pub use list::{Page, RevisionMatch, Selection};
 pub use metadata::{metadata as metadata_of, timestamp};
+pub(crate) use read_body::check_object;
 pub use read_body::{BodyFormat, MAX_BODY, decode_value};
 pub use subresources::read_delete_options;
 pub use write::{Part, Place};
@@ -48,6 +50,8 @@ pub struct Context {
     pub options: WriteOptions,
     /// Texts for the client's `Warning` headers.
     pub warnings: Vec<String>,
+    /// What admission noted for the audit log, by key.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Query parameters of writes.
@@ -62,7 +66,12 @@ pub struct WriteOptions {
 
 impl Context {
     pub fn new(user: User) -> Self {
-        Context { user, options: WriteOptions::default(), warnings: Vec::new() }
+        Context { user, options: WriteOptions::default(), warnings: Vec::new(), annotations: BTreeMap::new() }
+    }
+
+    /// Notes something for the audit log. The first note under a key stays.
+    pub fn annotate(&mut self, key: String, value: String) {
+        self.annotations.entry(key).or_insert(value);
     }
 }
 
@@ -110,6 +119,7 @@ pub struct Registry {
     pub tokens: Arc<ServiceAccountTokens>,
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
+    pub webhooks: Webhooks,
 }
 
 /// Why the registry could not start.
@@ -140,6 +150,7 @@ impl Registry {
             quota_turns: crate::admission::Turns::default(),
             tokens,
             admission_metrics: OnceLock::new(),
+            webhooks: Webhooks::default(),
         };
         for def in table.entries() {
             registry.serve(def.clone());

@@ -58,6 +58,7 @@ impl Registry {
                 namespace,
                 name,
                 old: Some(&shown),
+                deletion: Some(options),
             };
             admission::validate(&attributes, None, context).await?;
             let step = plan(resource, object, options, Timestamp::now())?;

@@ -66,7 +66,7 @@ impl Registry {
 }
 
 /// Holds a value against the resource's schema.
-pub(super) fn check_object(
+pub(crate) fn check_object(
     resource: &Resource,
     value: Value,
     context: &mut Context,

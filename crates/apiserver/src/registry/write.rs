@@ -93,6 +93,7 @@ impl Registry {
             namespace,
             name: &name,
             old: None,
+            deletion: None,
         };
         if admission::mutate(&attributes, &mut object, context).await? == Mutated::Outside {
             defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
@@ -261,6 +262,7 @@ impl Registry {
             namespace: place.namespace,
             name: place.name,
             old: Some(old),
+            deletion: None,
         };
         admission::charge(&attributes, new).await
     }
@@ -286,6 +288,7 @@ impl Registry {
             namespace,
             name,
             old: Some(old),
+            deletion: None,
         };
         if admission::mutate(&attributes, new, context).await? == Mutated::Outside {
             metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
