@@ -13,8 +13,11 @@
 
 mod decode;
 mod encode;
+mod stream;
 mod table;
 mod wire;
+
+pub use stream::{ListWriter, ObjectWriter, envelope, envelope_ends, watch_event};
 
 use serde_json::Value;
 
@@ -94,6 +97,9 @@ pub enum ProtobufError {
     NotFinite { field: &'static str },
     #[error("{0}")]
     Json(DecodeError),
+    /// Only from an [`ObjectWriter`].
+    #[error("the object cannot be read: {0}")]
+    Source(String),
     /// Only from [`encode`].
     #[error("{message}.{field}: the value is not of the field's type")]
     Mistyped { message: &'static str, field: &'static str },
@@ -152,20 +158,13 @@ pub fn encode(api_version: &str, kind: &str, value: &Value) -> Result<Vec<u8>, P
     match (table.kind(api_version, kind), item) {
         (Some(id), _) => encode::message(table, id, value, &mut raw)?,
         (None, Some(item)) => encode::list(table, item, value, &mut raw)?,
-        (None, None) => {
-            let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
-            return Err(ProtobufError::Unregistered { api_version, kind });
-        }
+        (None, None) => return Err(unregistered(api_version, kind)),
     }
-    let mut type_meta = Vec::new();
-    wire::put_bytes(&mut type_meta, 1, api_version.as_bytes());
-    wire::put_bytes(&mut type_meta, 2, kind.as_bytes());
-    let mut out = Vec::with_capacity(raw.len() + type_meta.len() + 20);
-    out.extend_from_slice(&MAGIC);
-    for (number, content) in [(1, type_meta.as_slice()), (2, &raw), (3, b""), (4, b"")] {
-        wire::put_bytes(&mut out, number, content);
-    }
-    Ok(out)
+    Ok(envelope(api_version, kind, &raw))
+}
+
+fn unregistered(api_version: &str, kind: &str) -> ProtobufError {
+    ProtobufError::Unregistered { api_version: api_version.to_owned(), kind: kind.to_owned() }
 }
 
 /// Whether objects of this version and kind can travel as protobuf.

@@ -21,6 +21,7 @@ use sampan_api::object::{Header, ObjectError, ObjectRef};
 use tokio::sync::watch;
 
 use crate::fields::FieldReader;
+use crate::frames::{FrameBudget, Frames};
 
 /// Objects by `namespace/name`, or by `name` for resources of the cluster.
 pub type Snapshot = OrdMap<Arc<str>, ObjectRef>;
@@ -39,6 +40,7 @@ pub struct Event {
     pub revision: u64,
     pub key: Arc<str>,
     pub change: Change,
+    pub frames: Frames,
     at: Instant,
 }
 
@@ -80,6 +82,7 @@ pub struct Cache {
     state: RwLock<State>,
     /// The revision of this resource's latest event: what its watchers wait on.
     latest: watch::Sender<u64>,
+    pub frames: FrameBudget,
 }
 
 struct State {
@@ -101,7 +104,12 @@ impl Cache {
             window_bytes: 0,
             oldest: 0,
         };
-        Cache { reader, state: RwLock::new(state), latest: watch::Sender::new(0) }
+        Cache {
+            reader,
+            state: RwLock::new(state),
+            latest: watch::Sender::new(0),
+            frames: FrameBudget::default(),
+        }
     }
 
     pub fn get(&self, key: &str) -> Option<ObjectRef> {
@@ -221,7 +229,8 @@ impl Cache {
                     state.objects.remove(&key);
                 }
             }
-            state.remember(Event { revision, key, change, at: Instant::now() });
+            let frames = Frames::default();
+            state.remember(Event { revision, key, change, frames, at: Instant::now() });
         }
         self.latest.send_replace(revision);
         Ok(())

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use sampan_api::Status;
+use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 
 use crate::ApiServer;
@@ -23,15 +24,21 @@ use crate::route::{Query, ResourceRoute, Route};
 
 mod answer;
 mod asked;
+mod body;
 mod connect;
+mod form;
 mod health;
+mod list;
 mod negotiate;
 mod non_resource;
 mod observe;
+mod options;
 mod read;
+mod watch;
 mod write;
 
 pub use asked::Asked;
+pub use form::FormKey;
 use observe::Trace;
 
 /// The body of every response.
@@ -56,7 +63,10 @@ pub async fn handle(
     let audit_id = observe::audit_id(request.headers());
     let mut response = match Asked::read(&request) {
         Ok(asked) => answer_asked(&server, request, &connection, &asked, received, &audit_id).await,
-        Err(status) => answer::status(&status),
+        Err(status) => {
+            let accepted = negotiate::accepted_error(request.headers(), request.uri().query());
+            answer::status(&status, accepted)
+        }
     };
     observe::sign(&mut response, audit_id);
     response
@@ -74,6 +84,7 @@ async fn answer_asked(
     let metrics = &server.metrics.requests;
     let observed = metrics.begin(asked, || is_served(server, asked), received);
     let trace = Trace::begin(&request, received);
+    let errors = negotiate::accepted_error(request.headers(), request.uri().query());
     // A fault in one request must not take the connection's other requests down.
     let chain = AssertUnwindSafe(respond(server, request, connection, asked)).catch_unwind();
     let answered = if asked.is_long_running() {
@@ -92,8 +103,11 @@ async fn answer_asked(
     };
     let response = match answered {
         Ok(Ok(response)) => response,
-        Ok(Err(status)) => answer::status(&status),
-        Err(_) => answer::status(&Status::internal("this request caused a panic; see the server's log")),
+        Ok(Err(status)) => answer::status(&status, errors),
+        Err(_) => {
+            let status = Status::internal("this request caused a panic; see the server's log");
+            answer::status(&status, errors)
+        }
     };
     let code = response.status().as_u16();
     let running = metrics.finish(observed, code, observe::size(&response));
@@ -129,7 +143,7 @@ async fn respond(
             non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
         }
         Route::Resource(route) => {
-            authorize(server, &user, route)?;
+            authorize(server, &user, route, &asked.query)?;
             resource(server, request, route.clone(), asked.query.clone(), user).await
         }
     }
@@ -175,7 +189,15 @@ fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<Us
     Ok(asked.user())
 }
 
-fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute) -> Result<(), Status> {
+fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute, query: &Query) -> Result<(), Status> {
+    // Who may see one object by its name may also list and watch it alone.
+    let selector: FieldSelector = match route.verb {
+        Verb::List | Verb::Watch => {
+            query.get("fieldSelector").unwrap_or_default().parse().unwrap_or_default()
+        }
+        _ => FieldSelector::default(),
+    };
+    let name = route.name.as_deref().or_else(|| selector.exact("metadata.name")).unwrap_or_default();
     // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.
     let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
     let verb = if acts { Verb::Create } else { route.verb };
@@ -189,7 +211,7 @@ fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute) -> Result<(
             resource: &route.gvr.resource,
             subresource: route.subresource.as_deref().unwrap_or_default(),
             namespace: route.namespace.as_deref().unwrap_or_default(),
-            name: route.name.as_deref().unwrap_or_default(),
+            name,
             path: "",
         },
     )
@@ -216,7 +238,7 @@ async fn resource(
     match route.verb {
         Verb::Get => read::get(server, &route, &query, request.headers()).await,
         Verb::List => read::list(server, &route, &query, request.headers()).await,
-        Verb::Watch => read::watch(server, &route, &query, request.headers()).await,
+        Verb::Watch => watch::watch(server, &route, &query, request).await,
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
             let (parts, body) = request.into_parts();
             let bytes = read_body(body).await?;
@@ -229,7 +251,9 @@ async fn resource(
                 }
                 _ => write::delete(server, &route, query, headers, bytes, &mut context).await,
             };
-            let mut response = answered.unwrap_or_else(|status| answer::status(&status));
+            let mut response = answered.unwrap_or_else(|status| {
+                answer::status(&status, negotiate::accepted_error(headers, parts.uri.query()))
+            });
             answer::warn(&mut response, &context.warnings);
             Ok(response)
         }
@@ -246,3 +270,6 @@ async fn read_body(body: Incoming) -> Result<Bytes, Status> {
         Err(_) => Err(Status::failure(408, "Timeout", "the request body did not arrive in time")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ pub mod cache;
 pub mod conversion;
 pub mod documents;
 pub mod fields;
+pub mod frames;
 pub mod http;
 pub mod identity;
 pub mod listener;
@@ -43,6 +44,9 @@ pub mod strategy;
 pub mod streaming;
 pub mod watch;
 pub mod webhook;
+
+#[cfg(test)]
+mod testing;
 
 mod bound_objects;
 mod rbac_feed;

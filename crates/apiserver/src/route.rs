@@ -68,7 +68,7 @@ impl Query {
         }
     }
 
-    pub fn number(&self, name: &str) -> Result<Option<u64>, Status> {
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
         self.get(name)
             .map(|text| {
                 text.parse().map_err(|_| {
@@ -114,7 +114,8 @@ pub fn parse(method: &Method, path: &str, query: &Query) -> Result<Route, Status
     };
     let resource = parts[0];
     let name = parts.get(1).map(|name| (*name).to_owned());
-    let watch = watch_path || query.flag("watch")?;
+    // A name in the path asks for that object, whatever the query says.
+    let watch = watch_path || (name.is_none() && query.flag("watch")?);
     let verb = verb(method, name.is_some(), watch).ok_or_else(|| {
         Status::failure(405, "MethodNotAllowed", format!("{method} is not a method of the API"))
     })?;
@@ -174,6 +175,7 @@ mod tests {
     fn request_lines_are_read_as_kubernetes_reads_them() {
         check(Method::GET, "/api/v1/pods", "list v1 pods - - - -");
         check(Method::GET, "/api/v1/pods?watch=1", "watch v1 pods - - - -");
+        check(Method::GET, "/api/v1/namespaces/a/pods/b?watch=1", "get v1 pods a b - -");
         check(Method::GET, "/api/v1/watch/namespaces/a/pods/b", "watch v1 pods a b - -");
         check(Method::GET, "/api/v1/namespaces/a/pods/b/log", "get v1 pods a b log -");
         check(Method::POST, "/apis/apps/v1/namespaces/a/deployments", "create apps/v1 deployments a - - -");

@@ -11,7 +11,7 @@ use sampan_api::{Object, Status};
 use sampan_client::WatchEvent;
 use tokio::sync::watch;
 
-use crate::cache::{Change, with_revision};
+use crate::cache::{Change, Event, with_revision};
 use crate::registry::{Registry, Resource, Selection};
 
 /// Events that one step of a watcher reads at most.
@@ -22,8 +22,55 @@ const BATCH: usize = 512;
 pub enum Start {
     /// With what exists, as `ADDED`, then its changes.
     Existing,
+    /// With the next change.
+    Now,
     /// After a revision.
     After(u64),
+}
+
+/// What a change looks like through a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Look {
+    /// Created, or changed into the selection.
+    Added,
+    Modified,
+    Deleted,
+    /// Changed out of the selection: its last state in there, at the revision of leaving.
+    Left,
+}
+
+impl Look {
+    /// The `type` of the event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Look::Added => "ADDED",
+            Look::Modified => "MODIFIED",
+            Look::Deleted | Look::Left => "DELETED",
+        }
+    }
+}
+
+/// One event as one watcher sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub event: Arc<Event>,
+    pub look: Look,
+}
+
+impl Seen {
+    /// The object to show, in the stored version.
+    pub fn object(&self) -> ObjectRef {
+        match (&self.event.change, self.look) {
+            (Change::Updated { old, .. }, Look::Left) => {
+                let mut header = old.header.clone();
+                header.revision = self.event.revision;
+                let bytes = with_revision(&old.bytes, self.event.revision);
+                Arc::new(Object { header, bytes })
+            }
+            (Change::Created(new) | Change::Updated { new, .. }, _) => new.clone(),
+            (Change::Deleted { last, .. }, _) => last.clone(),
+        }
+    }
 }
 
 /// One client's watch on one resource.
@@ -48,10 +95,9 @@ impl Watcher {
         let (cursor, initial) = match start {
             Start::Existing => {
                 let (snapshot, revision) = resource.cache.snapshot();
-                let chosen =
-                    snapshot.values().filter(|object| selection.matches(&resource.def, &object.header));
-                (revision, Some(chosen.cloned().collect()))
+                (revision, Some(selection.choose(&resource.def, &snapshot)))
             }
+            Start::Now => (resource.cache.snapshot().1, None),
             Start::After(revision) => {
                 registry.wait_for_revision(revision).await?;
                 (revision, None)
@@ -60,40 +106,49 @@ impl Watcher {
         Ok(Watcher { registry, resource, selection, changed, cursor, initial })
     }
 
+    pub fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
     /// Everything up to this revision was handed out.
     pub fn revision(&self) -> u64 {
         self.cursor
     }
 
-    /// What existed at the start, for the first call; nothing afterwards.
-    pub fn initial(&mut self) -> Result<Vec<WatchEvent>, Status> {
-        let initial = self.initial.take().unwrap_or_default();
-        initial.into_iter().map(|object| self.in_version(object).map(WatchEvent::Added)).collect()
+    /// The same, brought up to what other resources moved on to, where nothing is left to hand out.
+    pub fn latest_revision(&mut self) -> u64 {
+        if let Ok((events, complete)) = self.resource.cache.events_after(self.cursor, 1)
+            && events.is_empty()
+        {
+            self.cursor = complete;
+        }
+        self.cursor
     }
 
-    /// The next events, at least one. Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Result<Vec<WatchEvent>, Status> {
-        let initial = self.initial()?;
-        if !initial.is_empty() {
-            return Ok(initial);
-        }
+    /// What existed at the start, for the first call and in the stored version; nothing afterwards.
+    pub fn take_initial(&mut self) -> Vec<ObjectRef> {
+        self.initial.take().unwrap_or_default()
+    }
+
+    /// The next events, at least one, for who has taken what existed at the start. Cancelling it
+    /// loses nothing.
+    pub async fn changes(&mut self) -> Result<Vec<Seen>, Status> {
         loop {
             self.changed.borrow_and_update();
             let (events, complete) =
                 self.resource.cache.events_after(self.cursor, BATCH).map_err(|expired| {
                     Status::expired(format!("too old resource version: {} ({})", self.cursor, expired.oldest))
                 })?;
-            let mut chosen = Vec::new();
-            for event in &events {
-                if let Some(seen) = self.see(&event.change, event.revision)? {
-                    chosen.push(seen);
-                }
-            }
+            let read = events.len();
+            let chosen: Vec<Seen> = events
+                .into_iter()
+                .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))
+                .collect();
             self.cursor = complete;
             if !chosen.is_empty() {
                 return Ok(chosen);
             }
-            if events.len() == BATCH {
+            if read == BATCH {
                 continue;
             }
             if self.changed.changed().await.is_err() {
@@ -102,32 +157,43 @@ impl Watcher {
         }
     }
 
-    /// What a change looks like through the selection.
-    fn see(&self, change: &Change, revision: u64) -> Result<Option<WatchEvent>, Status> {
-        let chosen = |object: &ObjectRef| self.selection.matches(&self.resource.def, &object.header);
-        Ok(match change {
-            Change::Created(new) if chosen(new) => Some(WatchEvent::Added(self.in_version(new.clone())?)),
-            Change::Created(_) => None,
-            Change::Updated { old, new } => match (chosen(old), chosen(new)) {
-                (true, true) => Some(WatchEvent::Modified(self.in_version(new.clone())?)),
-                (false, true) => Some(WatchEvent::Added(self.in_version(new.clone())?)),
-                // It left the selection: its last state in there, at the revision of leaving.
-                (true, false) => {
-                    let mut header = old.header.clone();
-                    header.revision = revision;
-                    let left = Arc::new(Object { header, bytes: with_revision(&old.bytes, revision) });
-                    Some(WatchEvent::Deleted(self.in_version(left)?))
-                }
-                (false, false) => None,
-            },
-            Change::Deleted { old, last } if chosen(old) => {
-                Some(WatchEvent::Deleted(self.in_version(last.clone())?))
-            }
-            Change::Deleted { .. } => None,
-        })
+    /// The next events as objects in the served version, beginning with what existed.
+    pub async fn next(&mut self) -> Result<Vec<WatchEvent>, Status> {
+        let initial = self.take_initial();
+        if !initial.is_empty() {
+            return initial
+                .into_iter()
+                .map(|object| self.in_version(object).map(WatchEvent::Added))
+                .collect();
+        }
+        let seen = self.changes().await?;
+        seen.iter()
+            .map(|seen| {
+                let object = self.in_version(seen.object())?;
+                Ok(match seen.look {
+                    Look::Added => WatchEvent::Added(object),
+                    Look::Modified => WatchEvent::Modified(object),
+                    Look::Deleted | Look::Left => WatchEvent::Deleted(object),
+                })
+            })
+            .collect()
     }
 
-    fn in_version(&self, object: ObjectRef) -> Result<ObjectRef, Status> {
+    fn look(&self, change: &Change) -> Option<Look> {
+        let chosen = |object: &ObjectRef| self.selection.matches(&self.resource.def, &object.header);
+        match change {
+            Change::Created(new) => chosen(new).then_some(Look::Added),
+            Change::Updated { old, new } => match (chosen(old), chosen(new)) {
+                (true, true) => Some(Look::Modified),
+                (false, true) => Some(Look::Added),
+                (true, false) => Some(Look::Left),
+                (false, false) => None,
+            },
+            Change::Deleted { old, .. } => chosen(old).then_some(Look::Deleted),
+        }
+    }
+
+    pub fn in_version(&self, object: ObjectRef) -> Result<ObjectRef, Status> {
         self.registry.in_version(&self.resource, object)
     }
 }

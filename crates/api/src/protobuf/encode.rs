@@ -43,9 +43,8 @@ pub(super) fn list(
     value: &Value,
     out: &mut Vec<u8>,
 ) -> Result<(), ProtobufError> {
-    let metadata = table.kind("v1", "ListMeta").expect("the compiled-in table has it (tested)");
     let mut content = Vec::new();
-    message(table, metadata, &value["metadata"], &mut content)?;
+    list_metadata(table, &value["metadata"], &mut content)?;
     put_bytes(out, 1, &content);
     for one in value["items"].as_array().into_iter().flatten() {
         content.clear();
@@ -53,6 +52,12 @@ pub(super) fn list(
         put_bytes(out, 2, &content);
     }
     Ok(())
+}
+
+/// Appends the fields of a `ListMeta`.
+pub(super) fn list_metadata(table: &Table, value: &Value, out: &mut Vec<u8>) -> Result<(), ProtobufError> {
+    let metadata = table.kind("v1", "ListMeta").expect("the compiled-in table has it (tested)");
+    message(table, metadata, value, out)
 }
 
 struct Encoder<'a> {

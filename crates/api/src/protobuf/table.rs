@@ -91,7 +91,7 @@ impl Table {
             "CreateOptions" | "DeleteOptions" | "PatchOptions" | "UpdateOptions" | "Status" => {
                 in_version("v1")
             }
-            "PartialObjectMetadata" if api_version == "meta.k8s.io/v1" => in_version("v1"),
+            "PartialObjectMetadata" if api_version.starts_with("meta.k8s.io/") => in_version("v1"),
             _ => None,
         })
     }

@@ -1,67 +1,109 @@
 //! Answers: objects, lists, tables and statuses as HTTP responses.
 
+use std::io;
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderName, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use jiff::Timestamp;
 use sampan_api::object::ObjectRef;
 use sampan_api::table::ResourceDef;
-use sampan_api::{Status, printers};
-use serde_json::{Map, Value, json};
+use sampan_api::{Status, protobuf};
+use serde_json::Value;
 
 use super::ResponseBody;
-use super::negotiate::{Accepted, Shape};
+pub use super::body::full;
+use super::body::{self, COMPRESS_FROM, Pieces};
+use super::form::{Included, Writer};
+use super::list::{JsonList, ProtobufList};
+use super::negotiate::{Accepted, Media, Shape};
 use crate::registry::Page;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 const WARNING: HeaderName = HeaderName::from_static("warning");
 /// The most warnings, and bytes of them, that one answer carries.
 const MAX_WARNINGS: usize = 64;
 const MAX_WARNING_BYTES: usize = 4096;
-
-pub fn full(bytes: impl Into<Bytes>) -> ResponseBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
-}
+/// Lists with more objects are encoded where they keep no other request waiting.
+const MANY: usize = 1000;
 
 pub fn with_type(
     code: StatusCode,
     content_type: HeaderValue,
     bytes: impl Into<Bytes>,
 ) -> Response<ResponseBody> {
-    let mut response = Response::new(full(bytes));
-    *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
+    with_body(code, content_type, full(bytes), false)
 }
 
 pub fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {
     with_type(code, HeaderValue::from_static("text/plain; charset=utf-8"), text)
 }
 
-/// JSON bytes, or the same as YAML.
-pub fn json_bytes(code: StatusCode, bytes: Bytes, accepted: Accepted) -> Response<ResponseBody> {
-    if !accepted.yaml {
-        return with_type(code, JSON, bytes);
+fn with_body(
+    code: StatusCode,
+    content_type: HeaderValue,
+    body: ResponseBody,
+    compressed: bool,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    if compressed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    let yaml = serde_json::from_slice::<Value>(&bytes)
-        .map_err(|error| error.to_string())
-        .and_then(|value| yaml_serde::to_string(&value).map_err(|error| error.to_string()));
-    match yaml {
-        Ok(yaml) => with_type(code, YAML, yaml),
-        Err(error) => status(&Status::internal(error)),
+    response
+}
+
+/// Bytes that are complete, compressed where they are many.
+fn whole(code: StatusCode, bytes: Bytes, accepted: Accepted) -> Response<ResponseBody> {
+    let content_type = HeaderValue::from_static(accepted.media.content_type());
+    if accepted.gzip && bytes.len() > COMPRESS_FROM {
+        return match body::compress(&bytes) {
+            Ok(bytes) => with_body(code, content_type, full(bytes), true),
+            Err(error) => status(&Status::internal(error), Accepted::JSON),
+        };
+    }
+    with_type(code, content_type, bytes)
+}
+
+/// JSON, with a line feed at its end, or made YAML of, or indented.
+fn json_bytes(code: StatusCode, bytes: Bytes, accepted: Accepted) -> Response<ResponseBody> {
+    let text = match (accepted.media, accepted.pretty) {
+        (Media::Yaml, _) => parsed(&bytes).and_then(|v| yaml_serde::to_string(&v).map_err(Status::internal)),
+        (_, true) => parsed(&bytes).and_then(|v| serde_json::to_string_pretty(&v).map_err(Status::internal)),
+        (_, false) => {
+            let mut line = BytesMut::with_capacity(bytes.len() + 1);
+            line.put(bytes);
+            line.put_u8(b'\n');
+            return whole(code, line.freeze(), accepted);
+        }
+    };
+    match text {
+        Ok(text) => whole(code, text.into(), accepted),
+        Err(error) => status(&error, Accepted::JSON),
     }
 }
 
+fn parsed(bytes: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(bytes).map_err(Status::internal)
+}
+
+/// A body of a kind that it names itself.
 pub fn value(code: StatusCode, value: &Value, accepted: Accepted) -> Response<ResponseBody> {
-    json_bytes(code, value.to_string().into(), accepted)
+    if accepted.media != Media::Protobuf {
+        return json_bytes(code, value.to_string().into(), accepted);
+    }
+    let name = |key: &str| value[key].as_str().unwrap_or_default();
+    match protobuf::encode(name("apiVersion"), name("kind"), value) {
+        Ok(bytes) => whole(code, bytes.into(), accepted),
+        Err(error) => status(&Status::internal(error), Accepted::JSON),
+    }
 }
 
-pub fn status(status: &Status) -> Response<ResponseBody> {
+/// An error as the client likes it ([`super::negotiate::accepted_error`]).
+pub fn status(status: &Status, accepted: Accepted) -> Response<ResponseBody> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let bytes = serde_json::to_vec(status).unwrap_or_default();
-    let mut response = with_type(code, JSON, bytes);
+    let mut response = value(code, &serde_json::to_value(status).unwrap_or_default(), accepted);
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry));
@@ -87,131 +129,68 @@ pub fn warn(response: &mut Response<ResponseBody>, warnings: &[String]) {
 /// One object in the asked shape.
 pub fn object(
     code: StatusCode,
-    def: &ResourceDef,
+    def: &Arc<ResourceDef>,
     object: &ObjectRef,
     accepted: Accepted,
     included: Included,
 ) -> Response<ResponseBody> {
-    match accepted.shape {
-        Shape::Object => json_bytes(code, object.bytes.clone(), accepted),
-        Shape::Metadata => json_bytes(code, metadata_only(object), accepted),
-        Shape::Table => {
-            let table =
-                table(def, std::slice::from_ref(object), &object.header.revision.to_string(), included, true);
-            value(code, &table, accepted)
+    let made = match accepted.shape {
+        Shape::MetadataList(_) => Err(not_acceptable(def, "List", "is not a list", "")),
+        Shape::Object | Shape::Metadata(_) | Shape::Table(_) => {
+            Writer::new(def.clone(), accepted, included).and_then(|writer| writer.object(object, true))
         }
+    };
+    match made {
+        Ok(bytes) if accepted.media == Media::Protobuf => whole(code, bytes, accepted),
+        Ok(bytes) => json_bytes(code, bytes, accepted),
+        Err(error) => status(&error, Accepted { shape: Shape::Object, ..accepted }),
     }
+}
+
+fn not_acceptable(def: &ResourceDef, asked: &str, why: &str, suffix: &str) -> Status {
+    let go_type = match def.gvr.group.split('.').next().unwrap_or_default() {
+        _ if def.custom => format!("unstructured.Unstructured{suffix}"),
+        "" => format!("core.{}{suffix}", def.kind),
+        package => format!("{package}.{}{suffix}", def.kind),
+    };
+    let message =
+        format!("you requested PartialObjectMetadata{asked}, but the requested object {why} (*{go_type})");
+    Status::failure(406, "NotAcceptable", message)
 }
 
 /// A page in the asked shape.
-pub fn list(
-    def: &ResourceDef,
-    page: &Page,
+pub async fn list(
+    def: &Arc<ResourceDef>,
+    page: Page,
     accepted: Accepted,
     included: Included,
-) -> Response<ResponseBody> {
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
-    if let Some(token) = &page.continue_token {
-        metadata["continue"] = token.clone().into();
+) -> Result<Response<ResponseBody>, Status> {
+    if matches!(accepted.shape, Shape::Metadata(_)) {
+        return Err(not_acceptable(def, "", "is a list", "List"));
     }
-    if let Some(remaining) = page.remaining {
-        metadata["remainingItemCount"] = remaining.into();
+    let writer = Writer::new(def.clone(), accepted, included)?;
+    if accepted.media == Media::Yaml || (accepted.pretty && accepted.media == Media::Json) {
+        let mut pieces = JsonList::new(writer, page);
+        let mut json = BytesMut::new();
+        while let Some(piece) = pieces.next() {
+            json.put(piece.map_err(unmade)?);
+        }
+        return Ok(json_bytes(StatusCode::OK, json.freeze(), accepted));
     }
-    let bytes = match accepted.shape {
-        Shape::Object => join_list(
-            &def.gvr.api_version(),
-            &def.list_kind,
-            &metadata,
-            page.items.iter().map(|item| item.bytes.clone()),
-        ),
-        Shape::Metadata => {
-            let items = page.items.iter().map(metadata_only);
-            join_list("meta.k8s.io/v1", "PartialObjectMetadataList", &metadata, items)
-        }
-        Shape::Table => {
-            let mut table = table(def, &page.items, &page.revision.to_string(), included, true);
-            table["metadata"] = metadata;
-            table.to_string().into()
-        }
+    let many = page.items.len() > MANY;
+    let make = move || match writer.protobuf().cloned() {
+        Some(object) => body::of(ProtobufList::new(&writer, object, page)?, accepted.gzip).map_err(unmade),
+        None => body::of(JsonList::new(writer, page), accepted.gzip).map_err(unmade),
     };
-    json_bytes(StatusCode::OK, bytes, accepted)
+    let made = match many && accepted.media == Media::Protobuf {
+        true => tokio::task::spawn_blocking(make).await.map_err(Status::internal)?,
+        false => make(),
+    };
+    let (body, compressed) = made?;
+    let content_type = HeaderValue::from_static(accepted.media.content_type());
+    Ok(with_body(StatusCode::OK, content_type, body, compressed))
 }
 
-fn join_list(
-    api_version: &str,
-    kind: &str,
-    metadata: &Value,
-    items: impl Iterator<Item = Bytes> + Clone,
-) -> Bytes {
-    let size: usize = items.clone().map(|item| item.len() + 1).sum();
-    let mut bytes = BytesMut::with_capacity(size + 256);
-    bytes.put_slice(
-        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
-            .as_bytes(),
-    );
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            bytes.put_u8(b',');
-        }
-        bytes.put_slice(&item);
-    }
-    bytes.put_slice(b"]}");
-    bytes.freeze()
-}
-
-/// What a table's rows carry beside their cells (`includeObject`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Included {
-    None,
-    #[default]
-    Metadata,
-    Object,
-}
-
-impl Included {
-    pub fn parse(text: Option<&str>) -> Result<Self, Status> {
-        match text {
-            None | Some("" | "Metadata") => Ok(Included::Metadata),
-            Some("None") => Ok(Included::None),
-            Some("Object") => Ok(Included::Object),
-            Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
-        }
-    }
-}
-
-/// `meta.k8s.io/v1` Table of some objects.
-pub fn table(
-    def: &ResourceDef,
-    objects: &[ObjectRef],
-    revision: &str,
-    included: Included,
-    with_columns: bool,
-) -> Value {
-    let now = Timestamp::now();
-    let columns = if with_columns { printers::columns(def) } else { Value::Null };
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let value: Value = object.decode().unwrap_or(Value::Null);
-            let cells = printers::cells(def, &value, now);
-            let carried = match included {
-                Included::None => Value::Null,
-                Included::Metadata => partial(value),
-                Included::Object => value,
-            };
-            json!({"cells": cells, "object": carried})
-        })
-        .collect();
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision},
-        "columnDefinitions": columns, "rows": rows})
-}
-
-fn partial(mut value: Value) -> Value {
-    let metadata = value.get_mut("metadata").map_or_else(|| Value::Object(Map::new()), Value::take);
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-}
-
-/// PartialObjectMetadata of an object.
-pub fn metadata_only(object: &ObjectRef) -> Bytes {
-    partial(object.decode().unwrap_or(Value::Null)).to_string().into()
+fn unmade(error: io::Error) -> Status {
+    Status::internal(error)
 }

@@ -6,12 +6,10 @@ use sampan_api::Status;
 use sampan_base::metrics::Format;
 use serde_json::{Value, json};
 
-use super::negotiate::{Accepted, Shape};
+use super::negotiate::Accepted;
 use super::{ResponseBody, answer};
 use crate::ApiServer;
 use crate::route::Query;
-
-const JSON: Accepted = Accepted { shape: Shape::Object, yaml: false };
 
 pub async fn get(
     server: &ApiServer,
@@ -31,15 +29,15 @@ pub async fn get(
         return answered;
     }
     match path {
-        "" => Ok(answer::value(StatusCode::OK, &paths(server), JSON)),
+        "" => Ok(answer::value(StatusCode::OK, &paths(server), Accepted::JSON)),
         "/metrics" => Ok(metrics(server, headers)),
         "/.well-known/openid-configuration" => {
             let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
             let configuration = server.authenticator.tokens.openid_configuration(&format!("https://{host}"));
-            Ok(answer::value(StatusCode::OK, &configuration, JSON))
+            Ok(answer::value(StatusCode::OK, &configuration, Accepted::JSON))
         }
         "/openid/v1/jwks" => {
-            Ok(answer::value(StatusCode::OK, &server.authenticator.tokens.json_web_keys(), JSON))
+            Ok(answer::value(StatusCode::OK, &server.authenticator.tokens.json_web_keys(), Accepted::JSON))
         }
         _ => document(server, path, headers),
     }

@@ -12,8 +12,9 @@ use sampan_client::DeleteOptions;
 use serde_json::Value;
 
 use super::ResponseBody;
-use super::answer::{self, Included};
-use super::negotiate::{accepted, body_format, patch_kind};
+use super::answer;
+use super::form::Included;
+use super::negotiate::{Accepted, Offer, accepted, body_format, patch_kind};
 use crate::ApiServer;
 use crate::registry::{
     Body, BodyFormat, Context, Deleted, Part, Place, WriteOptions, decode_value, read_delete_options,
@@ -46,6 +47,17 @@ pub fn write_options(query: &Query) -> Result<WriteOptions, Status> {
     Ok(WriteOptions { dry_run, field_validation, field_manager, force: query.flag("force")? })
 }
 
+fn offered(
+    server: &ApiServer,
+    route: &ResourceRoute,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Accepted, Status> {
+    let table = server.registry.table();
+    let def = table.get_gvr(&route.gvr).ok_or_else(Status::no_such_route)?;
+    accepted(headers, query, Offer::for_route(def, route))
+}
+
 pub async fn create(
     server: &Arc<ApiServer>,
     route: &ResourceRoute,
@@ -54,7 +66,7 @@ pub async fn create(
     bytes: Bytes,
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
-    let accepted = accepted(headers)?;
+    let accepted = offered(server, route, query, headers)?;
     context.options = write_options(query)?;
     let body = Body { bytes, format: body_format(headers)? };
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref());
@@ -83,13 +95,7 @@ pub async fn create(
     }
     let namespace = scope(&resource.def.namespaced, namespace)?;
     let object = server.registry.create(&resource, namespace, &body, context).await?;
-    Ok(answer::object(
-        StatusCode::CREATED,
-        &resource.def,
-        &object,
-        accepted,
-        Included::parse(query.get("includeObject"))?,
-    ))
+    Ok(answer::object(StatusCode::CREATED, &resource.def, &object, accepted, Included::of(accepted, query)?))
 }
 
 /// A namespaced object needs a namespace in the path, another one must have none.
@@ -113,7 +119,7 @@ pub async fn update(
     bytes: Bytes,
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
-    let accepted = accepted(headers)?;
+    let accepted = offered(server, route, query, headers)?;
     context.options = write_options(query)?;
     let patch = (route.verb == Verb::Patch).then(|| patch_kind(headers)).transpose()?;
     // Patches are JSON, whatever their media type says about their meaning.
@@ -148,7 +154,7 @@ pub async fn update(
         None => server.registry.update(&resource, place, &body, context).await?,
     };
     let code = if existed { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(answer::object(code, &resource.def, &object, accepted, Included::parse(query.get("includeObject"))?))
+    Ok(answer::object(code, &resource.def, &object, accepted, Included::of(accepted, query)?))
 }
 
 pub async fn delete(
@@ -159,7 +165,7 @@ pub async fn delete(
     bytes: Bytes,
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
-    let accepted = accepted(headers)?;
+    let accepted = offered(server, route, query, headers)?;
     context.options = write_options(query)?;
     let options = delete_options(query, headers, bytes, context)?;
     let resource = server.registry.resource(&route.gvr)?;
@@ -168,7 +174,7 @@ pub async fn delete(
     }
     let namespace = route.namespace.as_deref().filter(|_| resource.def.namespaced);
     let Some(name) = route.name.as_deref() else {
-        let (selection, _) = super::read::list_options(query)?;
+        let (selection, _) = super::options::list(query)?;
         let items =
             server.registry.delete_collection(&resource, namespace, &selection, &options, context).await?;
         let page = crate::registry::Page {
@@ -177,7 +183,7 @@ pub async fn delete(
             continue_token: None,
             remaining: None,
         };
-        return Ok(answer::list(&resource.def, &page, accepted, Included::Metadata));
+        return answer::list(&resource.def, page, accepted, Included::Metadata).await;
     };
     let namespace = scope(&resource.def.namespaced, namespace)?;
     let deleted = server.registry.delete(&resource, namespace, name, &options, context).await?;

@@ -56,12 +56,8 @@ pub struct Selection {
 
 impl Selection {
     pub fn parse(def: &ResourceDef, namespace: Option<&str>, options: &ListOptions) -> Result<Self, Status> {
-        let labels: Selector = options
-            .label_selector
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error| Status::bad_request(format!("unable to parse label selector: {error}")))?;
+        let labels = options.label_selector.as_deref().unwrap_or_default().parse::<Selector>();
+        let labels = labels.map_err(|error| Status::bad_request(error.to_string()))?;
         let fields: FieldSelector = options
             .field_selector
             .as_deref()
@@ -94,6 +90,17 @@ impl Selection {
         };
         (self.labels.is_everything() || self.labels.matches(|key| header.label(key)))
             && (self.fields.is_everything() || self.fields.matches(field))
+    }
+
+    /// The objects that belong to it, in order of their keys.
+    pub fn choose(&self, def: &ResourceDef, snapshot: &Snapshot) -> Vec<ObjectRef> {
+        let (first, end) = self.range();
+        snapshot
+            .range::<(Bound<&str>, Bound<&str>), str>((Bound::Included(first.as_str()), Bound::Unbounded))
+            .take_while(|(key, _)| end.as_deref().is_none_or(|end| key.as_ref() < end))
+            .filter(|(_, object)| self.matches(def, &object.header))
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     fn selects_all_of_its_namespace(&self) -> bool {

@@ -1,0 +1,122 @@
+//! Bodies that are made while they are sent, so that a long list costs no memory of its own.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+
+use super::ResponseBody;
+
+/// Bodies longer than this are compressed for clients that take it, as upstream does.
+pub const COMPRESS_FROM: usize = 128 << 10;
+/// The length at which a piece is handed on.
+pub const PIECE: usize = 64 << 10;
+
+/// Where the bytes of a body come from. `None` is its end.
+pub trait Pieces: Send + Unpin + 'static {
+    fn next(&mut self) -> Option<io::Result<Bytes>>;
+    /// The length of all pieces together, where it is known before.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+}
+
+pub fn full(bytes: impl Into<Bytes>) -> ResponseBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of pieces. The flag tells whether it is compressed.
+///
+/// What fits below [`COMPRESS_FROM`] is made at once, so that an error can still become a status.
+pub fn of(mut pieces: impl Pieces, gzip: bool) -> io::Result<(ResponseBody, bool)> {
+    let length = pieces.length();
+    let mut first = BytesMut::new();
+    loop {
+        match pieces.next() {
+            None if gzip && first.len() > COMPRESS_FROM => return Ok((full(compress(&first)?), true)),
+            None => return Ok((full(first.freeze()), false)),
+            Some(piece) => first.put(piece?),
+        }
+        if first.len() > COMPRESS_FROM {
+            break;
+        }
+    }
+    let mut streamed =
+        Streamed { first: Some(first.freeze()), pieces, left: length, gzip: None, done: false };
+    if gzip {
+        streamed.left = None;
+        streamed.gzip = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+    }
+    Ok((ResponseBody::new(streamed), gzip))
+}
+
+/// The whole of some bytes, compressed.
+pub fn compress(bytes: &[u8]) -> io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?.into())
+}
+
+struct Streamed<P> {
+    first: Option<Bytes>,
+    pieces: P,
+    left: Option<u64>,
+    gzip: Option<GzEncoder<Vec<u8>>>,
+    done: bool,
+}
+
+impl<P: Pieces> Streamed<P> {
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            let piece = match self.first.take() {
+                Some(first) => Some(Ok(first)),
+                None => self.pieces.next(),
+            };
+            let Some(gzip) = &mut self.gzip else { return piece };
+            match piece {
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(piece)) => {
+                    if let Err(error) = gzip.write_all(&piece) {
+                        return Some(Err(error));
+                    }
+                    if gzip.get_ref().len() >= PIECE / 4 {
+                        return Some(Ok(std::mem::take(gzip.get_mut()).into()));
+                    }
+                }
+                None => return self.gzip.take().map(|gzip| gzip.finish().map(Bytes::from)),
+            }
+        }
+    }
+}
+
+impl<P: Pieces + Unpin> Body for Streamed<P> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let compressed = self.gzip.is_some();
+        let next = self.next();
+        // The end of the compressed stream is its last piece.
+        self.done = next.is_none() || (compressed && self.gzip.is_none());
+        if let (Some(Ok(piece)), Some(left)) = (&next, &mut self.left) {
+            *left = left.saturating_sub(piece.len() as u64);
+        }
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
