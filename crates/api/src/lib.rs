@@ -4,6 +4,7 @@
 //! Everything here is a pure function of bytes and values. This crate knows no tokio, no files and
 //! no sockets, and never panics on what came from outside.
 
+pub mod apply;
 pub mod defaults;
 pub mod discovery;
 pub mod names;

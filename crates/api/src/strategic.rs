@@ -227,7 +227,7 @@ fn cleaned_list(list: Vec<Value>) -> Vec<Value> {
 }
 
 /// A value as Go's `%v` prints it, as messages carry it; cut after a kilobyte.
-fn go_text(value: &Value) -> String {
+pub(crate) fn go_text(value: &Value) -> String {
     let mut text = String::new();
     write_go(&mut text, value);
     if let Some((at, _)) = text.char_indices().find(|(at, _)| *at >= 1024) {

@@ -36,6 +36,7 @@ mod options;
 mod read;
 mod watch;
 mod write;
+mod write_options;
 
 pub use asked::Asked;
 pub use form::FormKey;
@@ -242,7 +243,8 @@ async fn resource(
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
             let (parts, body) = request.into_parts();
             let bytes = read_body(body).await?;
-            let mut context = Context::new(user);
+            let agent = parts.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+            let mut context = Context::of_agent(user, agent.unwrap_or_default());
             let (query, headers) = (&query, &parts.headers);
             let answered = match route.verb {
                 Verb::Create => write::create(server, &route, query, headers, bytes, &mut context).await,

@@ -28,6 +28,7 @@ use crate::strategy::service::Allocators;
 mod delete;
 mod feed;
 mod list;
+mod managed;
 mod metadata;
 mod read_body;
 mod scale;
@@ -37,6 +38,7 @@ mod write;
 
 pub use delete::Deleted;
 pub use list::{Page, RevisionMatch, Selection};
+pub use managed::{MAX_MANAGER, manager_of_agent};
 pub use metadata::{metadata as metadata_of, timestamp};
 pub(crate) use read_body::check_object;
 pub use read_body::{BodyFormat, MAX_BODY, decode_value};
@@ -52,6 +54,8 @@ pub struct Context {
     pub warnings: Vec<String>,
     /// What admission noted for the audit log, by key.
     pub annotations: BTreeMap<String, String>,
+    /// Who owns what a write changes, unless its options name somebody.
+    default_manager: String,
 }
 
 /// Query parameters of writes.
@@ -62,16 +66,37 @@ pub struct WriteOptions {
     pub field_manager: Option<String>,
     /// Server-side apply: take fields over from other managers.
     pub force: bool,
+    /// The written object already says who owns what, or nobody is to own the change.
+    pub owners_settled: bool,
 }
 
 impl Context {
     pub fn new(user: User) -> Self {
-        Context { user, options: WriteOptions::default(), warnings: Vec::new(), annotations: BTreeMap::new() }
+        Context {
+            default_manager: managed::manager_of_user(&user.name),
+            user,
+            options: WriteOptions::default(),
+            warnings: Vec::new(),
+            annotations: BTreeMap::new(),
+        }
     }
 
     /// Notes something for the audit log. The first note under a key stays.
     pub fn annotate(&mut self, key: String, value: String) {
         self.annotations.entry(key).or_insert(value);
+    }
+
+    /// A request from outside: its user agent tells who manages what it writes.
+    pub fn of_agent(user: User, user_agent: &str) -> Self {
+        Context { default_manager: manager_of_agent(user_agent), ..Context::new(user) }
+    }
+
+    /// The field manager of what is written.
+    pub fn manager(&self) -> &str {
+        match self.options.field_manager.as_deref() {
+            None | Some("") => &self.default_manager,
+            Some(named) => named,
+        }
     }
 }
 

@@ -150,6 +150,7 @@ impl Builder {
         };
         let extra = Extra {
             list,
+            atomic: text(definition, "x-kubernetes-map-type") == "atomic",
             nullable: flag(definition, "nullable"),
             default: definition.get("default").map(|value| Cow::Owned(value.to_string())),
             enumeration: names(definition, "enum"),

@@ -214,7 +214,7 @@ pub fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Status> {
 
 /// The format of a patch.
 pub fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, Status> {
-    let kinds = [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic];
+    let kinds = [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic, PatchKind::Apply];
     let sent = media_type(headers);
     kinds
         .into_iter()

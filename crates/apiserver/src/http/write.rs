@@ -4,48 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use sampan_api::schema::FieldValidation;
 use sampan_api::status::StatusDetails;
 use sampan_api::table::{SubresourceRole, Verb};
 use sampan_api::{Gvr, Status};
-use sampan_client::DeleteOptions;
+use sampan_client::{DeleteOptions, PatchKind};
 use serde_json::Value;
 
 use super::ResponseBody;
 use super::answer;
 use super::form::Included;
 use super::negotiate::{Accepted, Offer, accepted, body_format, patch_kind};
+use super::write_options::{authorize_creation, check_apply, write_options};
 use crate::ApiServer;
-use crate::registry::{
-    Body, BodyFormat, Context, Deleted, Part, Place, WriteOptions, decode_value, read_delete_options,
-};
+use crate::registry::{Body, BodyFormat, Context, Deleted, Part, Place, decode_value, read_delete_options};
 use crate::route::{Query, ResourceRoute};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
-
-/// `dryRun`, `fieldValidation`, `fieldManager`, `force`.
-pub fn write_options(query: &Query) -> Result<WriteOptions, Status> {
-    let mut dry_run = false;
-    for value in query.all("dryRun").filter(|value| !value.is_empty()) {
-        if value != "All" {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                format!(
-                    " \"\" is invalid: dryRun: Unsupported value: \"{value}\": supported values: \"All\""
-                ),
-            ));
-        }
-        dry_run = true;
-    }
-    let asked = query.get("fieldValidation").unwrap_or_default();
-    let field_validation = FieldValidation::parse(asked).ok_or_else(|| {
-        Status::failure(422, "Invalid", format!(
-            " \"\" is invalid: fieldValidation: Unsupported value: \"{asked}\": supported values: \"Ignore\", \"Strict\", \"Warn\""))
-    })?;
-    let field_manager = query.get("fieldManager").map(str::to_owned);
-    Ok(WriteOptions { dry_run, field_validation, field_manager, force: query.flag("force")? })
-}
 
 fn offered(
     server: &ApiServer,
@@ -67,7 +41,7 @@ pub async fn create(
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
     let accepted = offered(server, route, query, headers)?;
-    context.options = write_options(query)?;
+    context.options = write_options(query, "CreateOptions")?;
     let body = Body { bytes, format: body_format(headers)? };
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref());
     if let Some(answered) = crate::reviews::create(server, route, &body, context)? {
@@ -120,8 +94,11 @@ pub async fn update(
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
     let accepted = offered(server, route, query, headers)?;
-    context.options = write_options(query)?;
     let patch = (route.verb == Verb::Patch).then(|| patch_kind(headers)).transpose()?;
+    context.options = write_options(query, if patch.is_some() { "PatchOptions" } else { "UpdateOptions" })?;
+    if let Some(kind) = patch {
+        check_apply(kind, query)?;
+    }
     // Patches are JSON, whatever their media type says about their meaning.
     let format = if patch.is_some() { BodyFormat::Json } else { body_format(headers)? };
     let body = Body { bytes, format };
@@ -149,6 +126,9 @@ pub async fn update(
     }
     let place = Place { namespace, name, part: Part::of(route.subresource.as_deref()) };
     let existed = resource.cache.get(&resource.key(namespace, name)).is_some();
+    if patch == Some(PatchKind::Apply) && !existed && place.part == Part::Main {
+        authorize_creation(server, route, context, name)?;
+    }
     let object = match patch {
         Some(kind) => server.registry.patch(&resource, place, kind, &body, context).await?,
         None => server.registry.update(&resource, place, &body, context).await?,
@@ -166,7 +146,7 @@ pub async fn delete(
     context: &mut Context,
 ) -> Result<Response<ResponseBody>, Status> {
     let accepted = offered(server, route, query, headers)?;
-    context.options = write_options(query)?;
+    context.options = write_options(query, "DeleteOptions")?;
     let options = delete_options(query, headers, bytes, context)?;
     let resource = server.registry.resource(&route.gvr)?;
     if route.subresource.is_some() {

@@ -79,7 +79,7 @@ pub fn prepare_create(
 
 /// Lists and maps of metadata that are empty are not stored: what a patch emptied reads as what was never there.
 fn drop_empty(metadata: &mut Map<String, Value>) {
-    for field in ["annotations", "finalizers", "labels", "managedFields", "ownerReferences"] {
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
         let empty = match metadata.get(field) {
             Some(Value::Array(items)) => items.is_empty(),
             Some(Value::Object(fields)) => fields.is_empty(),

@@ -50,6 +50,19 @@ pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
     }
 }
 
+/// Decodes a configuration to apply: YAML, of which JSON is a part that most clients send.
+pub(super) fn decode_applied(body: &Body) -> Result<Decoded, Status> {
+    let is_json = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if is_json && let Ok(decoded) = decode_value(&Body { format: BodyFormat::Json, ..body.clone() }) {
+        return Ok(decoded);
+    }
+    let body = Body { format: BodyFormat::Yaml, ..body.clone() };
+    decode_value(&body).map_err(|status| match status.code {
+        400 => Status::bad_request(format!("error decoding YAML: {}", status.message)),
+        _ => status,
+    })
+}
+
 impl Registry {
     /// Decodes an object of a resource: its kind must be right, its types too, and unknown fields
     /// are dropped, reported or refused as the client asked.

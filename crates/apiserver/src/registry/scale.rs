@@ -7,7 +7,7 @@ use sampan_api::table::SubresourceRole;
 use sampan_client::PatchKind;
 use serde_json::{Value, json};
 
-use super::read_body::decode_value;
+use super::read_body::{decode_applied, decode_value};
 use super::write::{Part, Place};
 use super::{Body, Context, Registry, Resource, metadata};
 
@@ -40,6 +40,9 @@ impl Registry {
         let SubresourceRole::Scale { spec_replicas, .. } = role else {
             return Err(Status::method_not_allowed(&resource.def.gvr, "update"));
         };
+        if patch == Some(PatchKind::Apply) {
+            return self.apply_scale(resource, role, namespace, name, body, context).await;
+        }
         let replacement = if patch.is_none() { decode_value(body)?.value } else { Value::Null };
         let mut change = |object: &Value, _: &mut Context| {
             let scale = scale_of(role, object)?;
@@ -49,15 +52,7 @@ impl Registry {
                 Some(_) => sampan_api::patch::merge(scale, &body.bytes),
             };
             let wanted = wanted.map_err(|error| error.status())?;
-            let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-            if !(0..=i64::from(i32::MAX)).contains(&replicas) {
-                let cause = Cause {
-                    reason: "FieldValueInvalid".into(),
-                    message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-                    field: "spec.replicas".into(),
-                };
-                return Err(Status::invalid("autoscaling", "Scale", name, vec![cause]));
-            }
+            let replicas = replicas_of(&wanted, name)?.unwrap_or(0);
             let mut object = object.clone();
             let revision = metadata::text(&wanted, "resourceVersion").to_owned();
             if revision.is_empty() {
@@ -68,9 +63,64 @@ impl Registry {
             set_path(&mut object, spec_replicas, replicas.into());
             Ok(object)
         };
-        let written =
-            self.change(resource, Place { namespace, name, part: Part::Main }, context, &mut change).await?;
+        let place = Place { namespace, name, part: Part::Subresource("scale") };
+        let written = self.change(resource, place, context, &mut change).await?;
         scale_of(role, &written.decode().map_err(Status::internal)?)
+    }
+
+    /// Server-side apply of a scale: one of the object's own replicas, so that whoever owns those
+    /// is asked, and the applier owns the field of the object.
+    async fn apply_scale(
+        &self,
+        resource: &Resource,
+        role: &SubresourceRole,
+        namespace: Option<&str>,
+        name: &str,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<Value, Status> {
+        let SubresourceRole::Scale { spec_replicas, .. } = role else {
+            return Err(Status::method_not_allowed(&resource.def.gvr, "update"));
+        };
+        let scale = decode_applied(body)?.value;
+        let text = |field: &str| scale.get(field).and_then(Value::as_str).unwrap_or_default();
+        if (text("apiVersion"), text("kind")) != ("autoscaling/v1", "Scale") {
+            let (version, kind) = (text("apiVersion"), text("kind"));
+            return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+        }
+        let def = &resource.def;
+        let mut config =
+            json!({"apiVersion": def.gvr.api_version(), "kind": def.kind, "metadata": {"name": name}});
+        for field in ["resourceVersion", "uid"] {
+            if let Some(value) = scale.pointer(&format!("/metadata/{field}")) {
+                config["metadata"][field] = value.clone();
+            }
+        }
+        if let Some(replicas) = replicas_of(&scale, name)? {
+            set_path(&mut config, spec_replicas, replicas.into());
+        }
+        let place = Place { namespace, name, part: Part::Subresource("scale") };
+        let written = self.apply_value(resource, place, &config, context).await?;
+        scale_of(role, &written.decode().map_err(Status::internal)?)
+    }
+}
+
+/// The replicas that a scale asks for, which must be a count.
+fn replicas_of(scale: &Value, name: &str) -> Result<Option<i64>, Status> {
+    let replicas = match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(replicas) => replicas,
+    };
+    match replicas.as_i64() {
+        Some(count) if (0..=i64::from(i32::MAX)).contains(&count) => Ok(Some(count)),
+        _ => {
+            let cause = Cause {
+                reason: "FieldValueInvalid".into(),
+                message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+                field: "spec.replicas".into(),
+            };
+            Err(Status::invalid("autoscaling", "Scale", name, vec![cause]))
+        }
     }
 }
 

@@ -84,6 +84,7 @@ impl Registry {
         super::read_body::name_type(def, &mut object);
         metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+        self.track(resource, Part::Main, None, &mut object, context);
         let name = metadata::text(&object, "name").to_owned();
         let attributes = Attributes {
             registry: self,
@@ -188,6 +189,9 @@ impl Registry {
         body: &Body,
         context: &mut Context,
     ) -> Result<ObjectRef, Status> {
+        if kind == PatchKind::Apply {
+            return self.server_side_apply(resource, place, body, context).await;
+        }
         let mut change = |current: &Value, context: &mut Context| {
             let patched = apply_patch(resource, current.clone(), &body.bytes, kind)?;
             super::read_body::check_object(resource, patched, context)
@@ -215,9 +219,12 @@ impl Registry {
                 return Err(Status::modified(&resource.def.gvr, name));
             }
             let reserved = self.prepare_update(resource, place, &mut new, &old, context).await?;
+            super::managed::keep_times(&mut new, &old);
             let charge = self.charge_update(resource, place, &new, &old).await?;
             if context.options.dry_run {
-                return unstored(&conversion::to_stored(&resource.def, new)?);
+                let new = conversion::to_stored(&resource.def, new)?;
+                let bytes = crate::cache::with_revision(&encode(&new)?, stored.header.revision);
+                return Object::parse(bytes).map(Arc::new).map_err(Status::internal);
             }
             let committed = if metadata::is_terminating(&new) && is_finished(resource, &new) {
                 self.remove(resource, &key, &stored).await
@@ -280,6 +287,7 @@ impl Registry {
         let Place { namespace, name, part } = place;
         metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
         defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+        self.track(resource, part, Some(old), new, context);
         let attributes = Attributes {
             registry: self,
             resource,

@@ -1,0 +1,284 @@
+//! How ownership moves: what an update takes, what an apply claims, gives up and prunes.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::compare::{Comparison, compare};
+use super::extract::field_set;
+use super::managed::{Managed, Manager, Owned};
+use super::merge::merge;
+use super::path::Element;
+use super::remove::remove;
+use super::set::{FieldSet, fields};
+use super::typed::{ItemError, Typed};
+
+/// Fields that the server sets, and that tell which object it is: owned by nobody.
+static STRIPPED: LazyLock<FieldSet> = LazyLock::new(|| {
+    fields([
+        "apiVersion",
+        "kind",
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.creationTimestamp",
+        "metadata.selfLink",
+        "metadata.uid",
+        "metadata.clusterName",
+        "metadata.generation",
+        "metadata.managedFields",
+        "metadata.resourceVersion",
+    ])
+});
+
+/// The metadata itself is owned by nobody either; what is in it is.
+static METADATA: LazyLock<FieldSet> = LazyLock::new(|| fields(["metadata"]));
+
+/// The versions of a kind, for managers that wrote at another one than the request's.
+pub trait Versions {
+    /// The type of the kind at a version, as `apps/v1`; None where it is not served.
+    fn typed(&self, api_version: &str) -> Option<Typed<'_>>;
+
+    /// An object of one version in another; None where that is not served.
+    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>>;
+
+    /// Fields that a write at this place does not change, whoever sends them, at a version.
+    fn ignored(&self, api_version: &str) -> FieldSet;
+}
+
+/// A field that another manager owns and the applied configuration would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub manager: Manager,
+    pub path: Vec<Element>,
+}
+
+/// Why owners could not be worked out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpdateError {
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    #[error("{0} is not served")]
+    Version(String),
+    #[error("{} conflicts", .0.len())]
+    Conflicts(Vec<Conflict>),
+}
+
+/// Two states of an object at a version.
+#[derive(Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub versions: &'a dyn Versions,
+    pub api_version: &'a str,
+}
+
+impl<'a> Step<'a> {
+    fn typed(&self) -> Result<Typed<'a>, UpdateError> {
+        self.versions.typed(self.api_version).ok_or_else(|| UpdateError::Version(self.api_version.to_owned()))
+    }
+
+    /// The fields that nobody owns at this place.
+    fn ignored(&self, api_version: &str) -> FieldSet {
+        STRIPPED.union(&self.versions.ignored(api_version))
+    }
+
+    /// Gives a manager what it changed between two states, and takes it from all others. Returns
+    /// whether there was anything to take.
+    pub fn update(
+        &self,
+        old: &Value,
+        new: &Value,
+        managed: &mut Managed,
+        manager: &Manager,
+    ) -> Result<bool, UpdateError> {
+        let typed = self.typed()?;
+        let comparison = compare(typed, old, new)?.without(&self.ignored(self.api_version));
+        if comparison.is_same() {
+            return Ok(false);
+        }
+        self.reconcile(managed);
+        let comparison = self.take(old, new, comparison, managed, manager, true)?;
+        let taken = comparison.changed().difference(&METADATA);
+        let before = managed.entries.remove(manager);
+        let time = before.as_ref().and_then(|owned| owned.time.clone());
+        let fields = before.map(|owned| owned.fields).unwrap_or_default();
+        let fields = fields.difference(&comparison.removed).union(&taken);
+        if !fields.is_empty() {
+            let owned = Owned { fields, api_version: self.api_version.to_owned(), time };
+            managed.entries.insert(manager.clone(), owned);
+        }
+        Ok(!taken.is_empty())
+    }
+
+    /// Merges a configuration into the live object, prunes what its manager no longer mentions, and
+    /// settles ownership. The live object carries no `managedFields`.
+    pub fn apply(
+        &self,
+        live: &Value,
+        config: &Value,
+        managed: &mut Managed,
+        manager: &Manager,
+        force: bool,
+    ) -> Result<Value, UpdateError> {
+        let typed = self.typed()?;
+        self.reconcile(managed);
+        let merged = merge(typed, live, config)?;
+        let ignored = self.ignored(self.api_version);
+        let fields = field_set(typed, config)?.recursive_difference(&ignored).difference(&METADATA);
+        let last = managed.entries.remove(manager);
+        let time = last.as_ref().and_then(|last| last.time.clone());
+        managed
+            .entries
+            .insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned(), time });
+        let object = match last.filter(|last| !last.fields.is_empty()) {
+            Some(last) => self.prune(merged, managed, &last)?,
+            None => merged,
+        };
+        let comparison = compare(typed, live, &object)?.without(&ignored);
+        self.take(live, &object, comparison, managed, manager, force)?;
+        Ok(object)
+    }
+
+    /// Takes what changed from all managers but one. Without force, what they own and would lose is
+    /// a conflict.
+    fn take(
+        &self,
+        old: &Value,
+        new: &Value,
+        comparison: Comparison,
+        managed: &mut Managed,
+        manager: &Manager,
+        force: bool,
+    ) -> Result<Comparison, UpdateError> {
+        let mut comparisons: BTreeMap<String, Option<Comparison>> = BTreeMap::new();
+        comparisons.insert(self.api_version.to_owned(), Some(comparison));
+        let mut conflicts = Vec::new();
+        let mut left: BTreeMap<Manager, Option<FieldSet>> = BTreeMap::new();
+        for (other, owned) in &managed.entries {
+            if other == manager {
+                continue;
+            }
+            if !comparisons.contains_key(&owned.api_version) {
+                comparisons.insert(owned.api_version.clone(), self.compare_at(&owned.api_version, old, new)?);
+            }
+            // Who wrote at a version that is no longer served owns nothing.
+            let Some(comparison) = &comparisons[&owned.api_version] else {
+                left.insert(other.clone(), None);
+                continue;
+            };
+            let changed = comparison.changed();
+            let lost = owned.fields.intersection(&changed);
+            conflicts.extend(lost.paths().into_iter().map(|path| Conflict { manager: other.clone(), path }));
+            if !lost.is_empty() || !comparison.removed.is_empty() {
+                let kept = owned.fields.difference(&lost).difference(&comparison.removed);
+                left.insert(other.clone(), Some(kept));
+            }
+        }
+        if !force && !conflicts.is_empty() {
+            return Err(UpdateError::Conflicts(conflicts));
+        }
+        for (other, kept) in left {
+            match kept {
+                Some(kept) => {
+                    if let Some(owned) = managed.entries.get_mut(&other) {
+                        owned.fields = kept;
+                    }
+                }
+                None => {
+                    managed.entries.remove(&other);
+                }
+            }
+        }
+        managed.entries.retain(|_, owned| !owned.fields.is_empty());
+        Ok(comparisons.remove(self.api_version).flatten().unwrap_or_default())
+    }
+
+    fn compare_at(&self, version: &str, old: &Value, new: &Value) -> Result<Option<Comparison>, UpdateError> {
+        let (Some(typed), Some(old), Some(new)) =
+            (self.versions.typed(version), self.convert(old, version), self.convert(new, version))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(compare(typed, &old, &new)?.without(&self.ignored(version))))
+    }
+
+    fn convert<'v>(&self, object: &'v Value, to: &str) -> Option<Cow<'v, Value>> {
+        if to == self.api_version {
+            return Some(Cow::Borrowed(object));
+        }
+        self.versions.convert(object, self.api_version, to)
+    }
+
+    /// Follows types whose lists or maps became atomic since they were owned.
+    fn reconcile(&self, managed: &mut Managed) {
+        for owned in managed.entries.values_mut() {
+            if let Some(typed) = self.versions.typed(&owned.api_version) {
+                owned.fields = owned.fields.reconciled(typed);
+            }
+        }
+    }
+
+    /// Removes what the manager applied last time, unless it or anybody else still owns it.
+    fn prune(&self, merged: Value, managed: &Managed, last: &Owned) -> Result<Value, UpdateError> {
+        let version = last.api_version.as_str();
+        let (Some(typed), Some(at_last)) = (self.versions.typed(version), self.convert(&merged, version))
+        else {
+            return Ok(merged);
+        };
+        let last_fields = last.fields.with_named_fields(Some(typed));
+        let pruned = remove(typed, &at_last, &last_fields);
+        let pruned = self.add_back_owned(&at_last, pruned, version, managed)?;
+        // Only what was this manager's goes: what nobody owns stays.
+        let named = |object: &Value| -> Result<FieldSet, ItemError> {
+            Ok(field_set(typed, object)?.with_named_fields(Some(typed)))
+        };
+        let gone = named(&at_last)?.difference(&named(&pruned)?).intersection(&last_fields);
+        let result = remove(typed, &at_last, &gone);
+        if version == self.api_version {
+            return Ok(result);
+        }
+        let back = self.versions.convert(&result, version, self.api_version).map(Cow::into_owned);
+        Ok(back.unwrap_or(merged))
+    }
+
+    /// Puts back what others own, or the manager's new configuration. The last version comes first,
+    /// as others may not be reachable from an object that lacks required parts.
+    fn add_back_owned(
+        &self,
+        merged: &Value,
+        pruned: Value,
+        version: &str,
+        managed: &Managed,
+    ) -> Result<Value, UpdateError> {
+        let mut by_version: BTreeMap<&str, FieldSet> = BTreeMap::new();
+        for owned in managed.entries.values() {
+            let all = by_version.entry(&owned.api_version).or_default();
+            *all = all.union(&owned.fields);
+        }
+        let mut order: Vec<&str> = by_version.keys().copied().collect();
+        order.sort_by_key(|one| *one != version);
+        let mut pruned = pruned;
+        for at in order {
+            let (Some(typed), Some(merged_at), Some(pruned_at)) = (
+                self.versions.typed(at),
+                self.between(merged, version, at),
+                self.between(&pruned, version, at),
+            ) else {
+                continue;
+            };
+            let all = field_set(typed, &merged_at)?.with_named_fields(Some(typed));
+            let left = field_set(typed, &pruned_at)?.with_named_fields(Some(typed));
+            let owned = by_version[at].with_named_fields(Some(typed));
+            let kept = remove(typed, &merged_at, &all.difference(&left.union(&owned)));
+            pruned = match self.between(&kept, at, version) {
+                Some(kept) => kept.into_owned(),
+                None => continue,
+            };
+        }
+        Ok(pruned)
+    }
+
+    fn between<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
+        if from == to { Some(Cow::Borrowed(object)) } else { self.versions.convert(object, from, to) }
+    }
+}

@@ -1,0 +1,276 @@
+//! Managed fields and server-side apply: where [`sampan_api::apply`] meets what is stored.
+//!
+//! Every create, update and patch is tracked under its field manager: the request's `fieldManager`,
+//! else the first part of its user agent; components of this process have the names of their
+//! counterparts in Kubernetes. As there, bindings, evictions and deletions are tracked for nobody.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use sampan_api::apply::{FieldSet, Request, Typed, Versions, fields, same_but_times};
+use sampan_api::object::ObjectRef;
+use sampan_api::schema::{Decoded, FieldValidation};
+use sampan_api::table::ResourceDef;
+use sampan_api::{Gvr, Status};
+use serde_json::{Map, Value};
+
+use super::read_body::{check_object, decode_applied};
+use super::write::{Part, Place};
+use super::{Body, Context, Registry, Resource, metadata};
+use crate::conversion;
+
+/// The most bytes of a manager's name, as in Kubernetes.
+pub const MAX_MANAGER: usize = 128;
+/// Attempts of an apply whose object appears or goes away meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// The manager that a request's user agent names: what precedes its first slash.
+pub fn manager_of_agent(user_agent: &str) -> String {
+    let name = user_agent.split('/').next().unwrap_or_default();
+    let mut manager = String::new();
+    for c in name.chars().filter(|c| !c.is_control()) {
+        if manager.len() + c.len_utf8() > MAX_MANAGER {
+            break;
+        }
+        manager.push(c);
+    }
+    manager
+}
+
+/// The manager of a component of this process, by its user name.
+pub(super) fn manager_of_user(user: &str) -> String {
+    match user.strip_prefix("system:") {
+        Some(node) if node.starts_with("node:") => "kubelet".to_owned(),
+        Some("apiserver") => "kube-apiserver".to_owned(),
+        Some(component) => manager_of_agent(component),
+        None => manager_of_agent(user),
+    }
+}
+
+/// The versions of a resource, and what a write to one part of it ignores.
+struct Served<'a> {
+    registry: &'a Registry,
+    resource: &'a Resource,
+    part: Part<'a>,
+    /// The resource at its other versions, looked up when a manager wrote at one.
+    others: OnceLock<Vec<Arc<ResourceDef>>>,
+}
+
+impl<'a> Served<'a> {
+    fn new(registry: &'a Registry, resource: &'a Resource, part: Part<'a>) -> Self {
+        Served { registry, resource, part, others: OnceLock::new() }
+    }
+
+    fn def(&self, api_version: &str) -> Option<&ResourceDef> {
+        let own = self.resource.def.as_ref();
+        if own.gvr.api_version() == api_version {
+            return Some(own);
+        }
+        let others = self.others.get_or_init(|| {
+            let table = self.registry.table();
+            let prefix = own.storage.as_ref().map(|storage| &storage.prefix);
+            let same = |def: &&Arc<ResourceDef>| {
+                def.gvr != own.gvr && def.storage.as_ref().map(|storage| &storage.prefix) == prefix
+            };
+            table.entries().iter().filter(same).cloned().collect()
+        });
+        others.iter().map(Arc::as_ref).find(|def| def.gvr.api_version() == api_version)
+    }
+}
+
+impl Versions for Served<'_> {
+    fn typed(&self, api_version: &str) -> Option<Typed<'_>> {
+        let (schema, id) = self.def(api_version)?.schema()?;
+        Some(Typed::new(schema, id))
+    }
+
+    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
+        let (from, to) = (self.def(from)?, self.def(to)?);
+        if from.gvr == to.gvr {
+            return Some(Cow::Borrowed(object));
+        }
+        let stored = from.storage.as_ref().map_or(&from.gvr, |storage| &storage.stored_as);
+        let object = conversion::convert(&from.gvr, stored, object.clone());
+        Some(Cow::Owned(conversion::convert(stored, &to.gvr, object)))
+    }
+
+    fn ignored(&self, api_version: &str) -> FieldSet {
+        let Some(def) = self.def(api_version) else { return FieldSet::default() };
+        match self.part {
+            Part::Main if def.subresource("status").is_some() => fields(["status"]),
+            Part::Main | Part::Subresource(_) => FieldSet::default(),
+            Part::Status => {
+                let Some((schema, id)) = def.schema() else { return FieldSet::default() };
+                let others = schema.fields(id).iter().map(|field| field.name.as_ref());
+                let others = others.filter(|name| !matches!(*name, "metadata" | "status"));
+                fields(others.chain(["metadata.labels", "metadata.ownerReferences", "metadata.finalizers"]))
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Writes down who owns what after a write; `old` is None for a creation.
+    pub(super) fn track(
+        &self,
+        resource: &Resource,
+        part: Part<'_>,
+        old: Option<&Value>,
+        new: &mut Value,
+        context: &Context,
+    ) {
+        if context.options.owners_settled || part == Part::Subresource("binding") {
+            return;
+        }
+        let now = super::timestamp(Timestamp::now());
+        let served = Served::new(self, resource, part);
+        let api_version = resource.def.gvr.api_version();
+        request(&served, &api_version, context, &now).update(old, new);
+    }
+
+    /// Server-side apply: creates the object, or merges the configuration into it.
+    pub(super) async fn server_side_apply(
+        &self,
+        resource: &Resource,
+        place: Place<'_>,
+        body: &Body,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let Decoded { value, duplicates } = decode_applied(body)?;
+        let repeated: Vec<String> = duplicates
+            .iter()
+            .map(|path| format!("error unmarshaling JSON: key {path:?} already set in map"))
+            .collect();
+        match context.options.field_validation {
+            FieldValidation::Strict if !repeated.is_empty() => {
+                let fault = format!("error strict decoding YAML: {}", repeated.join(", "));
+                return Err(Status::bad_request(fault));
+            }
+            FieldValidation::Warn => context.warnings.extend(repeated),
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+        }
+        self.apply_value(resource, place, &value, context).await
+    }
+
+    /// Applies a configuration that is already decoded.
+    pub(super) async fn apply_value(
+        &self,
+        resource: &Resource,
+        place: Place<'_>,
+        config: &Value,
+        context: &mut Context,
+    ) -> Result<ObjectRef, Status> {
+        let key = resource.key(place.namespace, place.name);
+        context.options.owners_settled = true;
+        // The configuration was held against its type; what is merged is pruned in silence.
+        context.options.field_validation = FieldValidation::Ignore;
+        for _ in 0..ATTEMPTS {
+            if resource.cache.get(&key).is_some() {
+                let mut change = |old: &Value, context: &mut Context| {
+                    self.merged(resource, place, Some(old), config, context)
+                };
+                match self.change(resource, place, context, &mut change).await {
+                    Err(status) if status.is_not_found() && place.part == Part::Main => {}
+                    result => return result,
+                }
+            }
+            if place.part != Part::Main {
+                return Err(resource.not_found(place.name));
+            }
+            let object = self.merged(resource, place, None, config, context)?;
+            refuse_other_object(resource, place.name, &object)?;
+            match self.create_value(resource, place.namespace, object, context).await {
+                Err(status) if status.is_already_exists() && resource.cache.get(&key).is_some() => {}
+                result => return result,
+            }
+        }
+        Err(Status::modified(&resource.def.gvr, place.name))
+    }
+
+    fn merged(
+        &self,
+        resource: &Resource,
+        place: Place<'_>,
+        old: Option<&Value>,
+        config: &Value,
+        context: &mut Context,
+    ) -> Result<Value, Status> {
+        let now = super::timestamp(Timestamp::now());
+        let served = Served::new(self, resource, place.part);
+        let api_version = resource.def.gvr.api_version();
+        let request = Request { kind: &resource.def.kind, ..request(&served, &api_version, context, &now) };
+        // The live object lends no revision: only one that the configuration names is held against it.
+        let live = old.cloned().map(conversion::without_revision);
+        let force = context.options.force;
+        let object = request.apply(live.as_ref(), config, force).map_err(|error| error.status())?;
+        check_object(resource, object, context)
+    }
+}
+
+fn request<'a>(
+    served: &'a Served<'a>,
+    api_version: &'a str,
+    context: &'a Context,
+    now: &'a str,
+) -> Request<'a> {
+    Request {
+        versions: served,
+        api_version,
+        kind: &served.resource.def.kind,
+        manager: context.manager(),
+        subresource: served.part.subresource(),
+        now,
+    }
+}
+
+/// What an apply creates must not claim to be something that existed.
+fn refuse_other_object(resource: &Resource, name: &str, object: &Value) -> Result<(), Status> {
+    let gvr: &Gvr = &resource.def.gvr;
+    match metadata::text(object, "name") {
+        "" => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
+        }
+        same if same == name => {}
+        other => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({other}) does not match the name on the URL ({name})"
+            )));
+        }
+    }
+    let uid = metadata::text(object, "uid");
+    if !uid.is_empty() {
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
+        return Err(Status::conflict(gvr, name, why));
+    }
+    Ok(())
+}
+
+/// A write that changes nothing but the times of its managers changes nothing.
+pub(super) fn keep_times(new: &mut Value, old: &Value) {
+    let entries = |object: &Value| object.pointer("/metadata/managedFields").cloned();
+    let (Some(before), Some(after)) = (entries(old), entries(new)) else { return };
+    if before == after || !same_but_times(&before, &after) || !same_but_owners(new, old) {
+        return;
+    }
+    metadata::metadata(new).insert("managedFields".into(), before);
+}
+
+fn same_but_owners(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
+    let others = |fields: &Map<String, Value>| fields.keys().filter(|name| *name != "metadata").count();
+    let same = |name: &String| matches!((new.get(name), old.get(name)), (Some(new), Some(old)) if new == old);
+    let metadata = |object: &Map<String, Value>| {
+        let mut metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+        metadata.remove("managedFields");
+        metadata.remove("resourceVersion");
+        metadata
+    };
+    others(new) == others(old)
+        && new.keys().filter(|name| *name != "metadata").all(same)
+        && metadata(new) == metadata(old)
+}
