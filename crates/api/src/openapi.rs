@@ -70,6 +70,9 @@ pub fn v3_hash(table: &Table, group: &str, version: &str) -> String {
             digest.update(format!("{id:?}"));
             schema.fingerprint(|part| digest.update(part));
         }
+        if let Some(version) = &entry.version {
+            digest.update(version.source.to_string());
+        }
     }
     digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -18,10 +18,14 @@ mod workloads;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::custom::columns;
 use crate::table::ResourceDef;
 
 /// `columnDefinitions` of a table of this resource.
 pub fn columns(def: &ResourceDef) -> Value {
+    if let Some(version) = &def.version {
+        return columns::definitions(&version.columns);
+    }
     let mut row = Row::new(&Value::Null, Timestamp::UNIX_EPOCH);
     print(def, &mut row);
     let columns = row.columns.iter().map(|column| {
@@ -33,6 +37,9 @@ pub fn columns(def: &ResourceDef) -> Value {
 
 /// The cells of one object, one per column.
 pub fn cells(def: &ResourceDef, object: &Value, now: Timestamp) -> Vec<Value> {
+    if let Some(version) = &def.version {
+        return columns::cells(&version.columns, object, now);
+    }
     let mut row = Row::new(object, now);
     print(def, &mut row);
     row.cells

@@ -10,6 +10,7 @@ mod verbs;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::custom::Version;
 use crate::resource::Gvr;
 use crate::schema::{self, Name, Schema, TypeId};
 pub use verbs::{Verb, Verbs};
@@ -34,6 +35,8 @@ pub struct ResourceDef {
     pub storage: Option<Storage>,
     /// Whether a custom resource definition added it.
     pub custom: bool,
+    /// What that definition says about this version.
+    pub version: Option<Arc<Version>>,
 }
 
 /// Where the objects of a resource are stored.
@@ -287,6 +290,19 @@ impl Table {
         let mut entries = self.inner.entries.clone();
         entries.retain(|one| one.gvr != entry.gvr);
         entries.push(Arc::new(entry));
+        Table::of(entries)
+    }
+
+    /// Whether two snapshots are one and the same.
+    pub fn is(&self, other: &Table) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// A table without some entries and with others, at once.
+    pub fn change(&self, removed: &[Gvr], added: &[Arc<ResourceDef>]) -> Self {
+        let mut entries = self.inner.entries.clone();
+        entries.retain(|one| !removed.contains(&one.gvr) && !added.iter().any(|new| new.gvr == one.gvr));
+        entries.extend(added.iter().cloned());
         Table::of(entries)
     }
 

@@ -55,6 +55,33 @@ pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
+/// The faults of a new custom resource that every object may have; its own are its schema's business.
+pub fn create_custom(value: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    metadata::create("", "", &At::root(value).get("metadata"), &mut faults);
+    faults.into_causes()
+}
+
+/// The same of a custom resource that is to replace `old`.
+pub fn update_custom(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    metadata::update(&At::root(new).get("metadata"), &At::root(old).get("metadata"), &mut faults);
+    faults.into_causes()
+}
+
+/// The faults of the metadata of an object inside of another one, at `metadata`.
+pub fn embedded_metadata(value: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let holder = serde_json::json!({"metadata": value});
+    metadata::embedded(&At::root(&holder).get("metadata"), &mut faults);
+    faults.into_causes()
+}
+
+/// A value as messages show it: texts quoted, long ones cut, everything else as JSON.
+pub fn shown(value: &Value) -> String {
+    field::Shown(value).to_string()
+}
+
 /// The faults of an object that is to replace `old`: its own, and changes that its kind forbids.
 pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
     let mut faults = Faults::new(MAX_FAULTS);

@@ -93,6 +93,8 @@ struct State {
     window_bytes: usize,
     /// Events after this revision are all in the window.
     oldest: u64,
+    /// The revision of the snapshot that it was filled from: what happened until then is in it.
+    loaded: u64,
 }
 
 impl Cache {
@@ -103,6 +105,7 @@ impl Cache {
             window: VecDeque::new(),
             window_bytes: 0,
             oldest: 0,
+            loaded: 0,
         };
         Cache {
             reader,
@@ -179,7 +182,8 @@ impl Cache {
         Ok(Arc::new(Object { header, bytes }))
     }
 
-    fn load(
+    /// Fills it from a snapshot of the store; its window begins anew.
+    pub(crate) fn load(
         &self,
         entries: impl Iterator<Item = (Arc<str>, Bytes, u64)>,
         revision: u64,
@@ -195,6 +199,9 @@ impl Cache {
         state.objects = objects;
         state.revision = revision;
         state.oldest = revision;
+        state.loaded = revision;
+        state.window.clear();
+        state.window_bytes = 0;
         Ok(())
     }
 
@@ -208,6 +215,9 @@ impl Cache {
         };
         {
             let mut state = self.state.write();
+            if revision <= state.loaded {
+                return Ok(());
+            }
             state.revision = revision;
             let known = state.objects.get_key_value(key).map(|(key, object)| (key.clone(), object.clone()));
             let (key, change) = match (known, fresh) {
@@ -287,6 +297,18 @@ impl Caches {
     pub fn register(&self, prefix: &str, reader: FieldReader) -> Arc<Cache> {
         let mut caches = self.by_prefix.write();
         caches.entry(format!("{prefix}/")).or_insert_with(|| Arc::new(Cache::new(reader))).clone()
+    }
+
+    /// A new, empty cache for a storage prefix. Readers of an earlier one keep what they have.
+    pub fn replace(&self, prefix: &str, reader: FieldReader) -> Arc<Cache> {
+        let cache = Arc::new(Cache::new(reader));
+        self.by_prefix.write().insert(format!("{prefix}/"), cache.clone());
+        cache
+    }
+
+    /// Forgets the objects of a storage prefix.
+    pub fn forget(&self, prefix: &str) {
+        self.by_prefix.write().remove(&format!("{prefix}/"));
     }
 
     /// Fills every cache from one snapshot of the store.

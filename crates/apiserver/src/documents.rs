@@ -28,12 +28,19 @@ pub struct Documents {
     registry: Arc<Registry>,
     /// `host:port` as clients reach the server.
     address: String,
-    made: Mutex<HashMap<String, Document>>,
+    made: Mutex<Made>,
+}
+
+/// What was made of one table.
+struct Made {
+    table: Table,
+    documents: HashMap<String, Document>,
 }
 
 impl Documents {
     pub fn new(registry: Arc<Registry>, address: String) -> Self {
-        Documents { registry, address, made: Mutex::default() }
+        let made = Mutex::new(Made { table: registry.table(), documents: HashMap::new() });
+        Documents { registry, address, made }
     }
 
     /// The plain JSON document at a path.
@@ -47,26 +54,35 @@ impl Documents {
             if matches!(path, "/api" | "/apis") { Format::negotiate(accept) } else { Format::Legacy };
         let protobuf = path == "/openapi/v2" && openapi::v2_wants_protobuf(accept);
         let key = format!("{path} {format:?}");
-        if let Some(document) = self.made.lock().get(&key).filter(|_| !protobuf) {
-            return Some(document.clone());
+        let table = self.registry.table();
+        {
+            let mut made = self.made.lock();
+            if !made.table.is(&table) {
+                *made = Made { table: table.clone(), documents: HashMap::new() };
+            }
+            if let Some(document) = made.documents.get(&key).filter(|_| !protobuf) {
+                return Some(document.clone());
+            }
         }
         let (bytes, content_type) = if protobuf {
-            (openapi::v2_protobuf(&self.registry.table()), openapi::V2_PROTOBUF)
+            (openapi::v2_protobuf(&table), openapi::V2_PROTOBUF)
         } else {
-            (self.make(path, format)?, format.content_type())
+            (self.make(&table, path, format)?, format.content_type())
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let etag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         let document = Document { bytes: bytes.into(), content_type, etag: format!("\"{etag}\"").into() };
         // OpenAPI documents are large and asked for rarely: they are not kept.
         if !path.starts_with("/openapi") {
-            self.made.lock().insert(key, document.clone());
+            let mut made = self.made.lock();
+            if made.table.is(&table) {
+                made.documents.insert(key, document.clone());
+            }
         }
         Some(document)
     }
 
-    fn make(&self, path: &str, format: Format) -> Option<Vec<u8>> {
-        let table: &Table = &self.registry.table();
+    fn make(&self, table: &Table, path: &str, format: Format) -> Option<Vec<u8>> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         match (parts.as_slice(), format) {
             (["api"], Format::Legacy) => Some(discovery::api_versions(table, &self.address)),

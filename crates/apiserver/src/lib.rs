@@ -28,6 +28,7 @@ pub mod admission;
 pub mod bootstrap;
 pub mod cache;
 pub mod conversion;
+pub mod custom;
 pub mod documents;
 pub mod fields;
 pub mod frames;
@@ -117,6 +118,12 @@ impl ApiServer {
     /// Keeps the roles current for as long as it is polled.
     pub async fn follow_roles(self: Arc<Self>) {
         rbac_feed::follow(self.registry.clone(), self.rbac.clone()).await;
+    }
+
+    /// Keeps the conditions of custom resource definitions current for as long as it is polled, and
+    /// deletes the instances of those that are deleted.
+    pub async fn follow_definitions(self: Arc<Self>) {
+        custom::follow(self.registry.clone()).await;
     }
 
     /// The API for a component of this process, under its own user.

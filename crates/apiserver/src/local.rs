@@ -78,11 +78,12 @@ impl Backend for LocalBackend {
         match target.subresource {
             Some("scale") => {
                 let subresource = resource.def.subresource("scale").ok_or_else(Status::no_such_route)?;
-                object_of(&registry.scale(&resource, &subresource.role, target.namespace, target.name)?)
+                let (namespace, name) = (target.namespace, target.name);
+                object_of(&registry.scale(&resource, &subresource.role, namespace, name).await?)
             }
             Some(_) | None => {
                 let found = registry.get(target.gvr, target.namespace, target.name)?;
-                registry.in_version(&resource, found)
+                registry.in_version(&resource, found).await
             }
         }
     }
@@ -112,6 +113,7 @@ impl Backend for LocalBackend {
         let batches = stream::unfold(Some(watcher), |watcher| async {
             let mut watcher = watcher?;
             match watcher.next().await {
+                Ok(events) if events.is_empty() => None,
                 Ok(events) => {
                     let events: Vec<_> = events.into_iter().map(Ok).collect();
                     Some((stream::iter(events), Some(watcher)))

@@ -16,6 +16,7 @@ use sampan_api::table::{ResourceDef, Storage, Table};
 use sampan_api::{Gvr, Status};
 use sampan_client::{ListOptions, ObjectList};
 use sampan_storage::Store;
+use tokio::sync::watch;
 
 use crate::admission::webhooks::Webhooks;
 use crate::cache::{Cache, Caches, LoadError};
@@ -25,21 +26,24 @@ use crate::identity::authentication::ServiceAccountTokens;
 use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
+mod definitions;
 mod delete;
 mod feed;
 mod list;
 mod managed;
 mod metadata;
 mod read_body;
+mod rules;
 mod scale;
 mod subresources;
 mod token;
+mod version;
 mod write;
 
 pub use delete::Deleted;
 pub use list::{Page, RevisionMatch, Selection};
 pub use managed::{MAX_MANAGER, manager_of_agent};
-pub use metadata::{metadata as metadata_of, timestamp};
+pub use metadata::{differs_in_spec, metadata as metadata_of, timestamp};
 pub(crate) use read_body::check_object;
 pub use read_body::{BodyFormat, MAX_BODY, decode_value};
 pub use subresources::read_delete_options;
@@ -105,15 +109,34 @@ impl Context {
 pub struct Resource {
     pub def: Arc<ResourceDef>,
     pub cache: Arc<Cache>,
+    /// Closes when the resource is no longer served in this form: its watches end then.
+    served: watch::Receiver<()>,
 }
 
 impl Resource {
+    /// The same objects under another entry, as another version of them.
+    pub(crate) fn with_def(&self, def: Arc<ResourceDef>) -> Self {
+        Resource { def, ..self.clone() }
+    }
+
+    /// A resource that no registry serves, for tests of what works on values.
+    #[cfg(test)]
+    pub fn unserved(def: Arc<ResourceDef>, cache: Arc<Cache>) -> Self {
+        Resource { def, cache, served: watch::channel(()).1 }
+    }
+
     /// The name in the cache of an object of this resource.
     pub fn key(&self, namespace: Option<&str>, name: &str) -> String {
         match namespace {
             Some(namespace) if self.def.namespaced => format!("{namespace}/{name}"),
             _ => name.to_owned(),
         }
+    }
+
+    /// Waits until the resource is no longer served in this form.
+    pub async fn ended(&self) {
+        let mut served = self.served.clone();
+        while served.changed().await.is_ok() {}
     }
 
     pub(crate) fn storage_key(&self, key: &str) -> Arc<str> {
@@ -133,12 +156,20 @@ impl Resource {
     }
 }
 
+/// A resource for as long as it is served.
+struct Served {
+    resource: Resource,
+    /// Its receivers learn by its end that the resource ended.
+    _alive: watch::Sender<()>,
+}
+
 /// Every stored resource over one store.
 pub struct Registry {
     store: Arc<dyn Store>,
     pub caches: Caches,
     table: RwLock<Table>,
-    resources: RwLock<HashMap<Gvr, Resource>>,
+    resources: RwLock<HashMap<Gvr, Served>>,
+    definitions: definitions::Definitions,
     pub allocators: Allocators,
     pub(crate) quota_turns: crate::admission::Turns,
     pub tokens: Arc<ServiceAccountTokens>,
@@ -170,6 +201,7 @@ impl Registry {
             store,
             caches: Caches::default(),
             resources: RwLock::new(HashMap::new()),
+            definitions: definitions::Definitions::default(),
             table: RwLock::new(table.clone()),
             allocators,
             quota_turns: crate::admission::Turns::default(),
@@ -188,7 +220,10 @@ impl Registry {
     fn serve(&self, def: Arc<ResourceDef>) {
         let Some(storage) = &def.storage else { return };
         let cache = self.caches.register(&storage.prefix, FieldReader::new(def.fields.clone()));
-        self.resources.write().insert(def.gvr.clone(), Resource { def, cache });
+        let (alive, served) = watch::channel(());
+        let gvr = def.gvr.clone();
+        let resource = Resource { def, cache, served };
+        self.resources.write().insert(gvr, Served { resource, _alive: alive });
     }
 
     /// The resource table at this moment. A snapshot is a pointer.
@@ -197,7 +232,8 @@ impl Registry {
     }
 
     pub fn resource(&self, gvr: &Gvr) -> Result<Resource, Status> {
-        self.resources.read().get(gvr).cloned().ok_or_else(Status::no_such_route)
+        let resources = self.resources.read();
+        resources.get(gvr).map(|served| served.resource.clone()).ok_or_else(Status::no_such_route)
     }
 
     pub fn get(&self, gvr: &Gvr, namespace: Option<&str>, name: &str) -> Result<ObjectRef, Status> {
@@ -219,12 +255,12 @@ impl Registry {
 
     /// Whether an object exists, for hooks that refer to others.
     pub(crate) fn find(&self, gvr: &Gvr, key: &str) -> Option<ObjectRef> {
-        self.resources.read().get(gvr)?.cache.get(key)
+        self.resources.read().get(gvr)?.resource.cache.get(key)
     }
 
     /// The objects of a namespace, for hooks that refer to others.
     pub(crate) fn find_all(&self, gvr: &Gvr, namespace: &str) -> Vec<ObjectRef> {
-        let Some(resource) = self.resources.read().get(gvr).cloned() else { return Vec::new() };
+        let Ok(resource) = self.resource(gvr) else { return Vec::new() };
         let prefix = format!("{namespace}/");
         let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
         let (objects, _) = resource.cache.snapshot();

@@ -3,13 +3,16 @@
 //!
 //! Each hook is a function of values; what must look at other objects is admission.
 
+use jiff::Timestamp;
+use sampan_api::custom::DEFINITIONS;
 use sampan_api::defaults;
 use serde_json::{Map, Value, json};
 
-use crate::registry::{Part, Resource, metadata_of};
+use crate::registry::{Part, Resource, differs_in_spec, metadata_of};
 
 pub mod service;
 
+mod definition;
 mod pod;
 
 /// Kinds without a `metadata.generation`, as upstream's strategies leave it at zero.
@@ -56,6 +59,11 @@ fn core(resource: &Resource, name: &str) -> bool {
     resource.def.gvr.group.is_empty() && resource.def.gvr.resource == name
 }
 
+/// Whether the objects of a resource define custom resources.
+pub fn is_definition(resource: &Resource) -> bool {
+    resource.def.gvr == DEFINITIONS
+}
+
 fn has_status(resource: &Resource) -> bool {
     resource.def.subresource("status").is_some()
 }
@@ -80,6 +88,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     {
         fields.remove("status");
     }
+    if is_definition(resource) {
+        definition::prepare_create(object);
+    }
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
     defaults::prepare_create(&resource.def.gvr.group, &resource.def.kind, &uid, object);
 }
@@ -100,15 +111,38 @@ pub fn keep_other_parts(resource: &Resource, part: Part<'_>, new: &mut Value, ol
             for name in others {
                 put_back(fields, stored, &name);
             }
-            keep_metadata(fields, stored);
+            keep_metadata(resource, fields, stored);
         }
     }
 }
 
+/// Whether an update changed what `metadata.generation` counts.
+pub fn is_next_generation(resource: &Resource, new: &Value, old: &Value) -> bool {
+    if !counts_generations(resource) {
+        return false;
+    }
+    // Without a subresource for it, the status of a custom resource is a field like any other.
+    let counts_status = resource.def.custom && !has_status(resource);
+    differs_in_spec(new, old) || (counts_status && new.get("status") != old.get("status"))
+}
+
 /// A status update may not move an object to other owners or selectors.
-fn keep_metadata(fields: &mut Map<String, Value>, stored: &Map<String, Value>) {
+fn keep_metadata(resource: &Resource, fields: &mut Map<String, Value>, stored: &Map<String, Value>) {
     let Some(Value::Object(old)) = stored.get("metadata") else { return };
     if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+        if resource.def.custom {
+            // All of it stays, except for whose fields are whose.
+            let managers = metadata.remove("managedFields");
+            let revision = metadata.remove("resourceVersion");
+            *metadata = old.clone();
+            for (name, value) in [("managedFields", managers), ("resourceVersion", revision)] {
+                match value {
+                    Some(value) => metadata.insert(name.to_owned(), value),
+                    None => metadata.remove(name),
+                };
+            }
+            return;
+        }
         for name in ["labels", "ownerReferences", "finalizers"] {
             put_back(metadata, old, name);
         }
@@ -133,6 +167,9 @@ pub fn prepare_update(resource: &Resource, part: Part<'_>, new: &mut Value, old:
             if core(resource, "services") {
                 service::release(new, old);
             }
+            if is_definition(resource) {
+                definition::keep_stored_versions(new);
+            }
             defaults::prepare_update(&resource.def.gvr.group, &resource.def.kind, new, old);
         }
         Part::Status if core(resource, "pods") => pod::keep_quality_of_service(new, old),
@@ -152,6 +189,13 @@ pub fn spec_finalizers<'a>(resource: &Resource, object: &'a Value) -> Vec<&'a st
 /// How long a deleted object stays, in seconds. Only pods take time to end.
 pub fn grace_seconds(resource: &Resource, object: &Value, asked: Option<i64>) -> i64 {
     if core(resource, "pods") { pod::grace_seconds(object, asked) } else { 0 }
+}
+
+/// What the deletion of an object sets in it before it is known whether it goes at once.
+pub fn prepare_delete(resource: &Resource, object: &mut Value, now: Timestamp) {
+    if is_definition(resource) {
+        definition::prepare_delete(object, now);
+    }
 }
 
 /// Shows in the status that the object is being deleted.

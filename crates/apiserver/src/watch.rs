@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use sampan_api::custom::Conversion;
 use sampan_api::object::ObjectRef;
 use sampan_api::{Object, Status};
 use sampan_client::WatchEvent;
@@ -130,53 +131,59 @@ impl Watcher {
         self.initial.take().unwrap_or_default()
     }
 
-    /// The next events, at least one, for who has taken what existed at the start. Cancelling it
-    /// loses nothing.
+    /// The next events, for who has taken what existed at the start; none when the resource is no
+    /// longer served in this form. Cancelling it loses nothing.
     pub async fn changes(&mut self) -> Result<Vec<Seen>, Status> {
         loop {
             self.changed.borrow_and_update();
-            let (events, complete) =
-                self.resource.cache.events_after(self.cursor, BATCH).map_err(|expired| {
-                    Status::expired(format!("too old resource version: {} ({})", self.cursor, expired.oldest))
-                })?;
-            let read = events.len();
-            let chosen: Vec<Seen> = events
-                .into_iter()
-                .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))
-                .collect();
-            self.cursor = complete;
+            let (chosen, is_full) = self.read()?;
             if !chosen.is_empty() {
                 return Ok(chosen);
             }
-            if read == BATCH {
+            if is_full {
                 continue;
             }
-            if self.changed.changed().await.is_err() {
-                return Err(Status::unavailable("the server is shutting down"));
+            tokio::select! {
+                changed = self.changed.changed() => if changed.is_err() {
+                    return Err(Status::unavailable("the server is shutting down"));
+                },
+                // Its last events came before its end.
+                () = self.resource.ended() => return self.read().map(|(chosen, _)| chosen),
             }
         }
+    }
+
+    /// What came after the cursor and is selected, and whether there may be more.
+    fn read(&mut self) -> Result<(Vec<Seen>, bool), Status> {
+        let (events, complete) = self.resource.cache.events_after(self.cursor, BATCH).map_err(|expired| {
+            Status::expired(format!("too old resource version: {} ({})", self.cursor, expired.oldest))
+        })?;
+        let is_full = events.len() == BATCH;
+        let chosen = events
+            .into_iter()
+            .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))
+            .collect();
+        self.cursor = complete;
+        Ok((chosen, is_full))
     }
 
     /// The next events as objects in the served version, beginning with what existed.
     pub async fn next(&mut self) -> Result<Vec<WatchEvent>, Status> {
         let initial = self.take_initial();
         if !initial.is_empty() {
-            return initial
-                .into_iter()
-                .map(|object| self.in_version(object).map(WatchEvent::Added))
-                .collect();
+            let initial = self.all_in_version(initial).await?;
+            return Ok(initial.into_iter().map(WatchEvent::Added).collect());
         }
-        let seen = self.changes().await?;
-        seen.iter()
-            .map(|seen| {
-                let object = self.in_version(seen.object())?;
-                Ok(match seen.look {
-                    Look::Added => WatchEvent::Added(object),
-                    Look::Modified => WatchEvent::Modified(object),
-                    Look::Deleted | Look::Left => WatchEvent::Deleted(object),
-                })
-            })
-            .collect()
+        let mut events = Vec::new();
+        for seen in self.changes().await? {
+            let object = self.in_version(seen.object()).await?;
+            events.push(match seen.look {
+                Look::Added => WatchEvent::Added(object),
+                Look::Modified => WatchEvent::Modified(object),
+                Look::Deleted | Look::Left => WatchEvent::Deleted(object),
+            });
+        }
+        Ok(events)
     }
 
     fn look(&self, change: &Change) -> Option<Look> {
@@ -193,7 +200,23 @@ impl Watcher {
         }
     }
 
-    pub fn in_version(&self, object: ObjectRef) -> Result<ObjectRef, Status> {
-        self.registry.in_version(&self.resource, object)
+    /// An object in the version that was asked for.
+    pub async fn in_version(&self, object: ObjectRef) -> Result<ObjectRef, Status> {
+        self.registry.in_version(&self.resource, object).await
+    }
+
+    pub async fn all_in_version(&self, objects: Vec<ObjectRef>) -> Result<Vec<ObjectRef>, Status> {
+        self.registry.all_in_version(&self.resource, objects).await
+    }
+
+    /// Whether somebody else converts the objects.
+    pub fn asks(&self) -> bool {
+        let version = self.resource.def.version.as_ref();
+        version.is_some_and(|version| matches!(version.conversion, Conversion::Webhook { .. }))
+    }
+
+    /// An object in the version that was asked for, where nobody else converts it.
+    pub fn in_version_now(&self, object: ObjectRef) -> Result<ObjectRef, Status> {
+        self.registry.in_version_now(&self.resource, object)
     }
 }

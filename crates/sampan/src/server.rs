@@ -157,6 +157,7 @@ async fn start_api(
     };
     let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
+    tasks.spawn_until_shutdown("definitions", server.clone().follow_definitions());
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
     let tls = Arc::new(pki.server_config()?);
     // Clients of the machine, and pods: the second address is of the bridge and leads nowhere else.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
+use crate::custom::{Version, open_api};
 use crate::schema::{self, Descriptions, Extra, ListType, Node, Schema, TypeBody, TypeId};
 
 pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -38,6 +39,15 @@ impl Components {
     pub(super) fn of_schema(&mut self, schema: &Schema, id: TypeId) -> Value {
         self.add(schema, id);
         self.dialect.reference(&schema.type_def(id).name)
+    }
+
+    /// A reference to the type of a custom resource, written as its definition has it.
+    pub(super) fn custom(&mut self, name: &str, version: &Version) -> Value {
+        let metadata = self.builtin(&format!("{META}.ObjectMeta"));
+        let metadata = self.wrap(metadata);
+        let document = open_api::document(&version.source, self.dialect == Dialect::V2, &metadata);
+        self.done.insert(name.to_owned(), document);
+        self.dialect.reference(name)
     }
 
     /// A reference to the list of a type.

@@ -30,7 +30,10 @@ pub(super) fn add_version(
 pub(super) fn add_resource(paths: &mut Map<String, Value>, components: &mut Components, entry: &ResourceDef) {
     let Some((schema, id)) = entry.schema() else { return };
     let type_name = schema.type_def(id).name.to_string();
-    let own = components.of_schema(schema, id);
+    let own = match &entry.version {
+        Some(version) => components.custom(&type_name, version),
+        None => components.of_schema(schema, id),
+    };
     let (group, version) = (&entry.gvr.group, &entry.gvr.version);
     components.name_kind(&type_name, group, version, &entry.kind);
     let status = format!("{META}.Status");

@@ -77,6 +77,7 @@ fn resource(
         fields: Vec::new(),
         storage: Some(Storage { prefix: prefix.into(), stored_as: gvr.clone() }),
         custom: false,
+        version: None,
         gvr,
     }
 }

@@ -279,7 +279,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// A value as messages show it: texts quoted, long ones cut, everything else as JSON.
-struct Shown<'a>(&'a Value);
+pub(super) struct Shown<'a>(pub &'a Value);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

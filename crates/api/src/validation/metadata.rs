@@ -84,6 +84,15 @@ fn no_new_finalizers(finalizers: &At<'_, '_>, before: &At<'_, '_>, faults: &mut 
     }
 }
 
+/// Of an object inside of another one, which may lack a name.
+pub(super) fn embedded(metadata: &At<'_, '_>, faults: &mut Faults) {
+    let name = metadata.get("name");
+    if !name.text().is_empty() {
+        faults.named(&name, names::path_segment(name.text()));
+    }
+    common(metadata, faults);
+}
+
 fn common(metadata: &At<'_, '_>, faults: &mut Faults) {
     labels(&metadata.get("labels"), faults);
     annotations(&metadata.get("annotations"), faults);

@@ -25,7 +25,7 @@ pub async fn get(
         let subresource = resource.def.subresource(subresource).ok_or_else(Status::no_such_route)?;
         match &subresource.role {
             role @ SubresourceRole::Scale { .. } => {
-                let scale = server.registry.scale(&resource, role, namespace, name)?;
+                let scale = server.registry.scale(&resource, role, namespace, name).await?;
                 return Ok(answer::value(StatusCode::OK, &scale, accepted));
             }
             SubresourceRole::Status | SubresourceRole::Part => {}
@@ -38,7 +38,7 @@ pub async fn get(
         server.registry.wait_for_revision(revision).await?;
     }
     let object = server.registry.get(&route.gvr, namespace, name)?;
-    let object = server.registry.in_version(&resource, object)?;
+    let object = server.registry.in_version(&resource, object).await?;
     let included = Included::of(accepted, query)?;
     Ok(answer::object(StatusCode::OK, &resource.def, &object, accepted, included))
 }

@@ -93,6 +93,8 @@ struct Sender {
     counted: WatchSeries,
     /// What existed at the start and is still to be written.
     initial: std::vec::IntoIter<ObjectRef>,
+    /// Whether that is in the version that was asked for.
+    converted: bool,
     /// A bookmark says where what existed ends.
     ends_initial: bool,
     /// Column definitions go with the first table only.
@@ -127,6 +129,7 @@ impl Sender {
             writer,
             counted,
             initial,
+            converted: false,
             ends_initial,
             columns_sent: false,
             ready: VecDeque::new(),
@@ -173,7 +176,7 @@ impl Sender {
 
     async fn step(&mut self) -> Result<(), Status> {
         if !self.initial.as_slice().is_empty() {
-            return self.write_initial();
+            return self.write_initial().await;
         }
         if std::mem::take(&mut self.ends_initial) {
             return self.bookmark(self.watcher.revision(), true);
@@ -186,8 +189,11 @@ impl Sender {
         };
         tokio::select! {
             seen = self.watcher.changes() => {
-                for seen in seen? {
-                    let frame = self.event(&seen)?;
+                let seen = seen?;
+                // The resource went away or changed its form.
+                self.ended = seen.is_empty();
+                for seen in seen {
+                    let frame = self.event(&seen).await?;
                     self.push(frame);
                 }
             }
@@ -209,11 +215,14 @@ impl Sender {
     }
 
     /// Some of what existed: no more than a piece, so that a long list costs no memory.
-    fn write_initial(&mut self) -> Result<(), Status> {
+    async fn write_initial(&mut self) -> Result<(), Status> {
+        if !std::mem::replace(&mut self.converted, true) {
+            let initial = std::mem::take(&mut self.initial).collect();
+            self.initial = self.watcher.all_in_version(initial).await?.into_iter();
+        }
         let mut written = 0;
         while written < PIECE {
             let Some(object) = self.initial.next() else { break };
-            let object = self.watcher.in_version(object)?;
             let body = self.writer.object(&object, !std::mem::replace(&mut self.columns_sent, true))?;
             let frame = self.writer.frame("ADDED", &body);
             written += frame.len();
@@ -222,13 +231,16 @@ impl Sender {
         Ok(())
     }
 
-    fn event(&mut self, seen: &Seen) -> Result<Bytes, Status> {
+    async fn event(&mut self, seen: &Seen) -> Result<Bytes, Status> {
         let tells_columns =
             self.writer.key().tells_ages() && !std::mem::replace(&mut self.columns_sent, true);
-        let make = || {
-            let object = self.watcher.in_version(seen.object())?;
-            Ok(self.writer.frame(seen.look.as_str(), &self.writer.object(&object, tells_columns)?))
-        };
+        let write =
+            |object| Ok(self.writer.frame(seen.look.as_str(), &self.writer.object(&object, tells_columns)?));
+        // What a webhook converts is not shared: watchers may not wait for each other.
+        if self.watcher.asks() {
+            return write(self.watcher.in_version(seen.object()).await?);
+        }
+        let make = || write(self.watcher.in_version_now(seen.object())?);
         if tells_columns {
             return make();
         }

@@ -49,7 +49,7 @@ impl Registry {
             let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &stored, options)?;
             let object: Value = stored.decode().map_err(Status::internal)?;
-            let shown = conversion::from_stored(&resource.def, object.clone())?;
+            let shown = self.converted(resource, object.clone()).await?;
             let attributes = Attributes {
                 registry: self,
                 resource,
@@ -63,10 +63,10 @@ impl Registry {
             admission::validate(&attributes, None, context).await?;
             let step = plan(resource, object, options, Timestamp::now())?;
             if context.options.dry_run {
-                return Ok(Deleted::Gone(self.in_version(resource, stored)?));
+                return Ok(Deleted::Gone(self.in_version(resource, stored).await?));
             }
             let committed = match &step {
-                Step::Nothing => return Ok(Deleted::Waits(self.in_version(resource, stored)?)),
+                Step::Nothing => return Ok(Deleted::Waits(self.in_version(resource, stored).await?)),
                 Step::Remove => self.remove(resource, &key, &stored).await,
                 Step::Mark(object) => {
                     let value = encode(&conversion::without_revision(object.clone()))?;
@@ -78,8 +78,10 @@ impl Registry {
                 Ok(revision) => {
                     let left = self.written(resource, &key, revision).await;
                     return match (step, left) {
-                        (Step::Mark(_), Some(left)) => Ok(Deleted::Waits(self.in_version(resource, left)?)),
-                        _ => Ok(Deleted::Gone(self.in_version(resource, stored)?)),
+                        (Step::Mark(_), Some(left)) => {
+                            Ok(Deleted::Waits(self.in_version(resource, left).await?))
+                        }
+                        _ => Ok(Deleted::Gone(self.in_version(resource, stored).await?)),
                     };
                 }
                 Err(CommitError::Mismatch { current: None, .. }) => return Err(resource.not_found(name)),
@@ -156,6 +158,9 @@ fn plan(
     let grace = strategy::grace_seconds(resource, &object, options.grace_period_seconds);
     let before = object.clone();
     set_propagation(&mut object, options.propagation_policy)?;
+    if !was_terminating {
+        strategy::prepare_delete(resource, &mut object, now);
+    }
     let held =
         !metadata::finalizers(&object).is_empty() || !strategy::spec_finalizers(resource, &object).is_empty();
     if !held && grace == 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sampan_storage::{EventKind, WatchError};
 
-use super::{Registry, StartError};
+use super::{Registry, StartError, definitions};
 
 /// The prefix of every key.
 const ROOT: &str = "/registry/";
@@ -14,8 +14,15 @@ impl Registry {
     /// Reads a snapshot of the store into the caches.
     pub(super) async fn load(&self) -> Result<(), StartError> {
         let snapshot = self.store.list(ROOT).await?;
-        let entries =
-            snapshot.entries.into_iter().map(|entry| (entry.key.to_string(), entry.value, entry.revision));
+        let definitions = snapshot.entries.iter().filter_map(|entry| {
+            let name = definitions::name_of(&entry.key)?;
+            Some((name, &entry.value))
+        });
+        let normalise = self.adopt_definitions(definitions);
+        let entries = snapshot
+            .entries
+            .iter()
+            .map(|entry| (entry.key.to_string(), normalise.value(&entry.key, &entry.value), entry.revision));
         self.caches.load(entries, snapshot.revision)?;
         self.allocators.adopt(self);
         Ok(())
@@ -32,7 +39,7 @@ impl Registry {
             };
             match batch {
                 None => return Ok(()),
-                Some(Ok(batch)) => self.apply(&batch),
+                Some(Ok(batch)) => self.apply(&batch).await?,
                 Some(Err(WatchError::Lagged { after })) => {
                     tracing::warn!(after, "the caches lag behind the store; resuming");
                     watch = match self.store.watch(ROOT, after).await {
@@ -51,12 +58,16 @@ impl Registry {
         }
     }
 
-    fn apply(&self, batch: &[Arc<sampan_storage::Event>]) {
+    async fn apply(&self, batch: &[Arc<sampan_storage::Event>]) -> Result<(), StartError> {
         for event in batch {
             let value = match event.kind {
                 EventKind::Put { .. } => Some(&event.value),
                 EventKind::Delete => None,
             };
+            // Before its cache shows it: who sees a definition established may use it.
+            if let Some(name) = definitions::name_of(&event.key) {
+                self.follow_definition(name, value).await?;
+            }
             if let Err(error) = self.caches.apply(&event.key, value, event.revision) {
                 tracing::error!(error = %error, "an event of the store was left out");
             }
@@ -67,5 +78,6 @@ impl Registry {
         if let Some(last) = batch.last() {
             self.caches.finish(last.revision);
         }
+        Ok(())
     }
 }

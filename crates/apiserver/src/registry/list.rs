@@ -67,7 +67,7 @@ impl Selection {
         fields
             .check(&def.gvr.group, &def.kind, |field| {
                 matches!(field, "metadata.name" | "metadata.namespace")
-                    || def.fields.iter().any(|known| known.name == field)
+                    || (!field.is_empty() && def.fields.iter().any(|known| known.name == field))
             })
             .map_err(|error| Status::bad_request(error.to_string()))?;
         let namespace =
@@ -140,13 +140,7 @@ impl Registry {
             let token = ContinueToken { v: TOKEN_VERSION.into(), rv: revision as i64, start };
             TOKEN.encode(serde_json::to_vec(&token).expect("a token of texts and a number serialises"))
         });
-        if def.storage.as_ref().is_some_and(|storage| storage.stored_as != def.gvr) {
-            page.items = page
-                .items
-                .into_iter()
-                .map(|object| self.in_version(resource, object))
-                .collect::<Result<_, _>>()?;
-        }
+        page.items = self.all_in_version(resource, page.items).await?;
         Ok(page)
     }
 

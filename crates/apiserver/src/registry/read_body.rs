@@ -1,6 +1,7 @@
 //! From the bytes of a request to a value that fits its schema.
 
 use sampan_api::Status;
+use sampan_api::custom::{Version, embedded};
 use sampan_api::protobuf::{self, ProtobufError};
 use sampan_api::schema::{self, Decoded};
 use sampan_api::table::ResourceDef;
@@ -99,6 +100,9 @@ fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result
     let def = &resource.def;
     let Decoded { mut value, duplicates } = decoded;
     name_type(def, &mut value);
+    if let Some(version) = &def.version {
+        return check_custom(resource, version, value, &duplicates, context);
+    }
     let Some((schema, id)) = def.schema() else {
         return Err(Status::internal(format!("{} has no schema", def.gvr)));
     };
@@ -106,6 +110,26 @@ fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result
     let warnings =
         report.verdict(context.options.field_validation, &def.kind, &def.gvr.version, &duplicates)?;
     context.warnings.extend(warnings);
+    Ok(value)
+}
+
+/// Custom resources are pruned and defaulted as they come in; their types are held against them when they
+/// are validated.
+fn check_custom(
+    resource: &Resource,
+    version: &Version,
+    mut value: Value,
+    duplicates: &[String],
+    context: &mut Context,
+) -> Result<Value, Status> {
+    let def = &resource.def;
+    let metadata = value.get_mut("metadata").map(embedded::check_metadata).unwrap_or_default();
+    let mut report = metadata;
+    report.unknown.iter_mut().for_each(|path| *path = format!("metadata.{path}"));
+    report.unknown.extend(version.normalise(&mut value));
+    let validation = context.options.field_validation;
+    context.warnings.extend(report.verdict(validation, &def.kind, &def.gvr.version, duplicates)?);
+    context.warnings.extend(version.deprecation.clone());
     Ok(value)
 }
 

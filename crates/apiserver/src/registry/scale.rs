@@ -13,7 +13,7 @@ use super::{Body, Context, Registry, Resource, metadata};
 
 impl Registry {
     /// Reads the scale of an object.
-    pub fn scale(
+    pub async fn scale(
         &self,
         resource: &Resource,
         role: &SubresourceRole,
@@ -22,7 +22,7 @@ impl Registry {
     ) -> Result<Value, Status> {
         let stored =
             resource.cache.get(&resource.key(namespace, name)).ok_or_else(|| resource.not_found(name))?;
-        scale_of(role, &self.value_in_version(resource, &stored)?)
+        scale_of(role, &self.value_in_version(resource, &stored).await?)
     }
 
     /// Replaces or patches the scale of an object.

@@ -6,20 +6,20 @@ use bytes::Bytes;
 use sampan_api::object::ObjectRef;
 use sampan_api::status::Cause;
 use sampan_api::strategic::SchemaMerge;
-use sampan_api::{Object, Status, defaults, patch, validation};
+use sampan_api::{Object, Status, patch};
 use sampan_client::PatchKind;
 use sampan_storage::{CommitError, Entry, Expect, StoreError, Write};
 use serde_json::Value;
 
-use super::{Body, Context, Registry, Resource, metadata};
+use super::{Body, Context, Registry, Resource, metadata, rules};
 use crate::admission::{self, Attributes, Mutated, Operation};
-use crate::{conversion, strategy};
+use crate::strategy;
 
 /// Attempts of a write that names no revision before a conflict is reported.
 const ATTEMPTS: usize = 16;
 
 /// An update of one object: the stored state in, the wanted state out.
-pub(super) type Change<'a> = dyn FnMut(&Value, &mut Context) -> Result<Value, Status> + Send + 'a;
+pub(crate) type Change<'a> = dyn FnMut(&Value, &mut Context) -> Result<Value, Status> + Send + 'a;
 
 /// Which part of an object an update may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Registry {
         let def = &resource.def;
         super::read_body::name_type(def, &mut object);
         metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
-        defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+        rules::complete(resource, &mut object);
         self.track(resource, Part::Main, None, &mut object, context);
         let name = metadata::text(&object, "name").to_owned();
         let attributes = Attributes {
@@ -97,16 +97,16 @@ impl Registry {
             deletion: None,
         };
         if admission::mutate(&attributes, &mut object, context).await? == Mutated::Outside {
-            defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);
+            rules::complete(resource, &mut object);
         }
         strategy::prepare_create(resource, &mut object);
         let reserved = self.allocators.reserve(resource, &mut object, None)?;
-        let faults = validation::create(&def.gvr.group, &def.kind, &object);
+        let faults = rules::faults_of_new(resource, &object);
         refuse_invalid(resource, &object, faults)?;
         admission::validate(&attributes, Some(&object), context).await?;
 
         let key = resource.key(namespace, &name);
-        let value = conversion::to_stored(def, object)?;
+        let value = self.stored_form(resource, object).await?;
         for _ in 0..ATTEMPTS {
             let charge = admission::charge(&attributes, &value).await?;
             if context.options.dry_run {
@@ -120,8 +120,10 @@ impl Registry {
                 Ok(revision) => {
                     reserved.keep();
                     let written = self.written(resource, &key, revision).await;
-                    return written
-                        .map_or_else(|| unstored(&value), |object| self.in_version(resource, object));
+                    return match written {
+                        Some(object) => self.in_version(resource, object).await,
+                        None => unstored(&value),
+                    };
                 }
                 Err(CommitError::Mismatch { index: 0, .. }) => {
                     return Err(Status::already_exists(&def.gvr, &name));
@@ -201,7 +203,7 @@ impl Registry {
 
     /// Runs a change against the stored state until it commits, and finishes a deletion that waits
     /// only for the finalizers that the change removed.
-    pub(super) async fn change(
+    pub(crate) async fn change(
         &self,
         resource: &Resource,
         place: Place<'_>,
@@ -212,7 +214,7 @@ impl Registry {
         let key = resource.key(namespace, name);
         for _ in 0..ATTEMPTS {
             let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
-            let old = self.value_in_version(resource, &stored)?;
+            let old = self.value_in_version(resource, &stored).await?;
             let mut new = change(&old, context)?;
             let expected = expected_revision(&new)?;
             if expected.is_some_and(|revision| revision != stored.header.revision) {
@@ -222,16 +224,16 @@ impl Registry {
             super::managed::keep_times(&mut new, &old);
             let charge = self.charge_update(resource, place, &new, &old).await?;
             if context.options.dry_run {
-                let new = conversion::to_stored(&resource.def, new)?;
+                let new = self.stored_form(resource, new).await?;
                 let bytes = crate::cache::with_revision(&encode(&new)?, stored.header.revision);
                 return Object::parse(bytes).map(Arc::new).map_err(Status::internal);
             }
             let committed = if metadata::is_terminating(&new) && is_finished(resource, &new) {
                 self.remove(resource, &key, &stored).await
             } else {
-                let value = encode(&conversion::to_stored(&resource.def, new)?)?;
+                let value = encode(&self.stored_form(resource, new).await?)?;
                 if same_but_revision(&stored, &value) {
-                    return self.in_version(resource, stored);
+                    return self.in_version(resource, stored).await;
                 }
                 let write = Write::update(resource.storage_key(&key), stored.header.revision, value);
                 self.store.commit_all(charge.with(write)).await
@@ -240,7 +242,7 @@ impl Registry {
                 Ok(revision) => {
                     reserved.keep();
                     let written = self.written(resource, &key, revision).await;
-                    return self.in_version(resource, written.unwrap_or(stored));
+                    return self.in_version(resource, written.unwrap_or(stored)).await;
                 }
                 Err(CommitError::Mismatch { index: 0, current: None }) => {
                     return Err(resource.not_found(name));
@@ -286,7 +288,7 @@ impl Registry {
         let def = &resource.def;
         let Place { namespace, name, part } = place;
         metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
-        defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+        rules::complete(resource, new);
         self.track(resource, part, Some(old), new, context);
         let attributes = Attributes {
             registry: self,
@@ -300,33 +302,18 @@ impl Registry {
         };
         if admission::mutate(&attributes, new, context).await? == Mutated::Outside {
             metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
-            defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, new);
+            rules::complete(resource, new);
         }
         strategy::keep_other_parts(resource, part, new, old);
         strategy::prepare_update(resource, part, new, old);
-        if metadata::differs_in_spec(new, old) && strategy::counts_generations(resource) {
+        if strategy::is_next_generation(resource, new, old) {
             metadata::set_generation(new, metadata::generation(old) + 1);
         }
         let reserved = self.allocators.reserve(resource, new, Some(old))?;
-        let faults = match part {
-            Part::Main => validation::update(&def.gvr.group, &def.kind, new, old),
-            Part::Status | Part::Subresource(_) => Vec::new(),
-        };
+        let faults = rules::faults_of_update(resource, part, new, old);
         refuse_invalid(resource, new, faults)?;
         admission::validate(&attributes, Some(new), context).await?;
         Ok(reserved)
-    }
-
-    /// The stored object as JSON values in the version that was asked for.
-    pub(super) fn value_in_version(&self, resource: &Resource, stored: &ObjectRef) -> Result<Value, Status> {
-        let value: Value = stored.decode().map_err(Status::internal)?;
-        conversion::from_stored(&resource.def, value)
-    }
-
-    /// The stored object in the version that was asked for; the object itself where it is stored in
-    /// that version.
-    pub fn in_version(&self, resource: &Resource, stored: ObjectRef) -> Result<ObjectRef, Status> {
-        conversion::object_from_stored(&resource.def, stored)
     }
 }
 

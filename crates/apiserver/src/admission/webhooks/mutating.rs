@@ -183,7 +183,7 @@ fn complete(invocation: &Invocation, attributes: &Attributes<'_>, object: Value)
     }
     let mut context = Context::new(crate::identity::User::default());
     context.options.field_validation = FieldValidation::Ignore;
-    let resource = registry::Resource { def: def.clone(), cache: attributes.resource.cache.clone() };
+    let resource = attributes.resource.with_def(def.clone());
     let checked = registry::check_object(&resource, object, &mut context);
     let mut object = checked.map_err(|status| Status::internal(status.message))?;
     defaults::apply(&def.gvr.group, &def.gvr.version, &def.kind, &mut object);

@@ -8,10 +8,8 @@ use crate::fields::FieldReader;
 
 fn resource() -> Resource {
     let def = Table::builtin().get_gvr(&SERVICES).expect("services are built in").clone();
-    Resource {
-        def: Arc::clone(&def),
-        cache: Caches::default().register("/registry/services/specs", FieldReader::default()),
-    }
+    let cache = Caches::default().register("/registry/services/specs", FieldReader::default());
+    Resource::unserved(Arc::clone(&def), cache)
 }
 
 fn allocators() -> Allocators {

@@ -1,0 +1,1 @@
+//! Definitions and their objects, in tables of cases.
