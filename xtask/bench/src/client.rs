@@ -14,7 +14,7 @@ use sampan_testkit::{Cluster, Sandbox};
 
 /// Clients of the figures under load.
 pub const CLIENTS: usize = 64;
-const ANSWER_BYTES: usize = 512 << 20;
+const ANSWER_BYTES: usize = 2 << 30;
 
 /// Runs something on a thread, and with sockets, inside. One thread, so that a driver leaves the
 /// rest of a small machine to what it drives.
@@ -47,6 +47,10 @@ pub async fn get(client: &RemoteBackend, path: &str) -> Result<Bytes> {
 
 pub async fn post(client: &RemoteBackend, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
     send(client, Method::POST, path, body).await
+}
+
+pub async fn put(client: &RemoteBackend, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
+    send(client, Method::PUT, path, body).await
 }
 
 pub async fn delete(client: &RemoteBackend, path: &str) -> Result<Bytes> {

@@ -69,7 +69,7 @@ fn ticks(processes: &[i32]) -> Result<u64> {
 }
 
 /// Megabytes: what is private, and its share of what is not.
-fn proportional_bytes(process: i32) -> Result<f64> {
+pub fn proportional_bytes(process: i32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("a line of Pss")?;
     let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;

@@ -1,0 +1,95 @@
+//! Requests of a large cluster: gets and writes while lists run, and lists of everything.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use sampan_client::RemoteBackend;
+use sampan_client::kubeconfig::Access;
+use serde_json::{Value, json};
+
+use super::population::{PODS, namespace, pod};
+use crate::client::{connect, get, load, post};
+use crate::figure::{Figure, quantile};
+
+const WINDOW: Duration = Duration::from_secs(10);
+/// Clients of each kind while lists run: together they do not fill a small machine, or the
+/// latencies would be those of a queue.
+const READERS: usize = 4;
+const WRITERS: usize = 4;
+const PAGE: usize = 500;
+
+pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
+    let clients = |count: usize| (0..count).map(|_| connect(access)).collect::<Result<Vec<_>>>();
+    let done = Rc::new(Cell::new(false));
+    let lister = connect(access)?;
+    let lists = async {
+        let mut bytes = 0;
+        while !done.get() {
+            bytes += list_pages(&lister, || done.get()).await?.1;
+        }
+        anyhow::Ok(bytes)
+    };
+    let mixed = async {
+        let gets = load(clients(READERS)?, WINDOW, |client: Arc<RemoteBackend>, number| async move {
+            let number = number.wrapping_mul(7919) % PODS;
+            let path = format!("/api/v1/namespaces/{}/pods/{}", namespace(number), pod(number));
+            get(&client, &path).await.map(drop)
+        });
+        let writes = load(clients(WRITERS)?, WINDOW, |client: Arc<RemoteBackend>, number| async move {
+            let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": format!("map-{number}")}, "data": {"key": "x".repeat(700)}});
+            post(&client, "/api/v1/namespaces/default/configmaps", body.to_string()).await.map(drop)
+        });
+        let both = futures_util::future::try_join(gets, writes).await;
+        done.set(true);
+        both
+    };
+    let (bytes, (gets, writes)) = futures_util::future::try_join(lists, mixed).await?;
+    let before = Instant::now();
+    let (pages, all) = list_pages(&lister, || false).await?;
+    let paged = before.elapsed().as_secs_f64();
+    anyhow::ensure!(pages == PODS.div_ceil(PAGE), "a list of {PODS} pods came in {pages} pages");
+    let before = Instant::now();
+    let whole_bytes = get(&lister, "/api/v1/pods").await?.len();
+    let whole = before.elapsed().as_secs_f64();
+    Ok(vec![
+        Figure::lower("get while lists run, p99", quantile(&gets.latencies, 0.99)?, "ms").target(2.0),
+        Figure::lower("  median", quantile(&gets.latencies, 0.5)?, "ms"),
+        Figure::higher("  rate", gets.per_second, "/s"),
+        Figure::lower("write while lists run, p99", quantile(&writes.latencies, 0.99)?, "ms").target(10.0),
+        Figure::lower("  median", quantile(&writes.latencies, 0.5)?, "ms"),
+        Figure::higher("  rate", writes.per_second, "/s"),
+        Figure::higher("  lists meanwhile", bytes as f64 / 1e6 / WINDOW.as_secs_f64(), "MB/s"),
+        Figure::lower(
+            format!("list {PODS} pods in pages of {PAGE} ({:.0} MB)", all as f64 / 1e6),
+            paged,
+            "s",
+        ),
+        Figure::lower(format!("list {PODS} pods at once ({:.0} MB)", whole_bytes as f64 / 1e6), whole, "s"),
+    ])
+}
+
+/// Reads a list page by page until its end or somebody is done: the pages and their bytes.
+async fn list_pages(client: &RemoteBackend, done: impl Fn() -> bool) -> Result<(usize, usize)> {
+    let (mut pages, mut bytes, mut token) = (0, 0, String::new());
+    loop {
+        let page = get(client, &format!("/api/v1/pods?limit={PAGE}&continue={token}")).await?;
+        pages += 1;
+        bytes += page.len();
+        match continue_token(&page) {
+            Some(next) if !done() => token = next,
+            Some(_) | None => return Ok((pages, bytes)),
+        }
+    }
+}
+
+/// Reads the token in the head of a page: the driver must not spend its time on the items.
+fn continue_token(page: &[u8]) -> Option<String> {
+    let end = page.windows(9).position(|window| window == b"\"items\":[")?;
+    let head = [page.get(..end)?, b"\"items\":[]}"].concat();
+    let head: Value = serde_json::from_slice(&head).ok()?;
+    head["metadata"]["continue"].as_str().map(str::to_owned)
+}
