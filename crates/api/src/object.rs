@@ -2,23 +2,34 @@
 //!
 //! The bytes are what clients receive; nothing is encoded again on the way out. The header is
 //! parsed once, when an object enters the process, and answers selectors, owner look-ups and keys
-//! without touching the JSON.
+//! without touching the JSON. Bytes that nobody has asked for in a while may be packed, which
+//! nobody notices: see [`packed`].
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+pub mod packed;
+
+use packed::{Dictionary, Packed};
+
 /// One API object at one revision. Shared, never changed.
-#[derive(Clone)]
 pub struct Object {
     pub header: Header,
     /// The whole object as JSON, with `metadata.resourceVersion` set to the header's revision.
-    pub bytes: Bytes,
+    json: RwLock<Json>,
+}
+
+/// The same bytes, as they are or packed.
+enum Json {
+    Plain(Bytes),
+    Packed(Packed),
 }
 
 /// What decisions need of an object without its JSON.
@@ -69,15 +80,63 @@ pub enum ObjectError {
 }
 
 impl Object {
+    /// An object of a header and the JSON that it was read from.
+    pub fn new(header: Header, json: Bytes) -> Self {
+        Object { header, json: RwLock::new(Json::Plain(json)) }
+    }
+
     /// Reads the header of an object's JSON.
-    pub fn parse(bytes: Bytes) -> Result<Self, ObjectError> {
-        let header = Header::parse(&bytes)?;
-        Ok(Object { header, bytes })
+    pub fn parse(json: Bytes) -> Result<Self, ObjectError> {
+        Ok(Object::new(Header::parse(&json)?, json))
+    }
+
+    /// The whole object as JSON. A pointer copy, unless the bytes are packed.
+    pub fn bytes(&self) -> Bytes {
+        match &*self.json.read() {
+            Json::Plain(bytes) => bytes.clone(),
+            Json::Packed(packed) => packed.unpack(),
+        }
+    }
+
+    /// The length of the JSON.
+    pub fn len(&self) -> usize {
+        match &*self.json.read() {
+            Json::Plain(bytes) => bytes.len(),
+            Json::Packed(packed) => packed.len(),
+        }
+    }
+
+    /// Whether there is no JSON, as of no object that was ever read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the JSON to a buffer: of packed bytes the only copy.
+    pub fn append_to(&self, buffer: &mut BytesMut) {
+        match &*self.json.read() {
+            Json::Plain(bytes) => buffer.extend_from_slice(bytes),
+            Json::Packed(packed) => packed.unpack_into(buffer),
+        }
+    }
+
+    /// Packs the bytes where that makes them smaller. Answers the bytes of memory that it saved.
+    pub fn pack(&self, dictionary: &Arc<Dictionary>) -> usize {
+        let bytes = match &*self.json.read() {
+            Json::Plain(bytes) => bytes.clone(),
+            Json::Packed(_) => return 0,
+        };
+        let Some(packed) = Packed::new(&bytes, dictionary) else { return 0 };
+        let saved = bytes.len() - packed.packed_len();
+        *self.json.write() = Json::Packed(packed);
+        saved
     }
 
     /// Decodes the whole object into a typed view.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.bytes)
+        match &*self.json.read() {
+            Json::Plain(bytes) => serde_json::from_slice(bytes),
+            Json::Packed(packed) => serde_json::from_slice(&packed.unpack()),
+        }
     }
 
     /// `namespace/name`, or `name` for objects of the cluster.
@@ -88,7 +147,7 @@ impl Object {
 
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Object({} @{}, {} bytes)", self.key(), self.header.revision, self.bytes.len())
+        write!(f, "Object({} @{}, {} bytes)", self.key(), self.header.revision, self.len())
     }
 }
 

@@ -15,13 +15,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use imbl::OrdMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sampan_api::Object;
 use sampan_api::object::{Header, ObjectError, ObjectRef};
 use tokio::sync::watch;
 
 use crate::fields::FieldReader;
 use crate::frames::{FrameBudget, Frames};
+
+mod idle;
+
+use idle::Idle;
 
 /// Objects by `namespace/name`, or by `name` for resources of the cluster.
 pub type Snapshot = OrdMap<Arc<str>, ObjectRef>;
@@ -64,8 +68,8 @@ impl Change {
     fn retained(&self) -> usize {
         match self {
             Change::Created(_) => 0,
-            Change::Updated { old, .. } => old.bytes.len(),
-            Change::Deleted { old, last } => old.bytes.len() + last.bytes.len(),
+            Change::Updated { old, .. } => old.len(),
+            Change::Deleted { old, last } => old.len() + last.len(),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Expired {
 pub struct Cache {
     reader: FieldReader,
     state: RwLock<State>,
+    /// What entered lately, until it is packed.
+    idle: Mutex<Idle>,
     /// The revision of this resource's latest event: what its watchers wait on.
     latest: watch::Sender<u64>,
     pub frames: FrameBudget,
@@ -87,6 +93,8 @@ pub struct Cache {
 
 struct State {
     objects: Snapshot,
+    /// The JSON of all objects, unpacked.
+    bytes: usize,
     /// Everything up to this revision of the store has been applied.
     revision: u64,
     window: VecDeque<Arc<Event>>,
@@ -101,6 +109,7 @@ impl Cache {
     fn new(reader: FieldReader) -> Self {
         let state = State {
             objects: OrdMap::new(),
+            bytes: 0,
             revision: 0,
             window: VecDeque::new(),
             window_bytes: 0,
@@ -110,6 +119,7 @@ impl Cache {
         Cache {
             reader,
             state: RwLock::new(state),
+            idle: Mutex::default(),
             latest: watch::Sender::new(0),
             frames: FrameBudget::default(),
         }
@@ -179,7 +189,7 @@ impl Cache {
         let bytes = with_revision(value, revision);
         let mut header = Header::parse(&bytes)?;
         header.fields = self.reader.read(&bytes);
-        Ok(Arc::new(Object { header, bytes }))
+        Ok(Arc::new(Object::new(header, bytes)))
     }
 
     /// Fills it from a snapshot of the store; its window begins anew.
@@ -188,15 +198,17 @@ impl Cache {
         entries: impl Iterator<Item = (Arc<str>, Bytes, u64)>,
         revision: u64,
     ) -> Result<(), LoadError> {
-        let mut objects = OrdMap::new();
+        let (mut objects, mut bytes) = (OrdMap::new(), 0);
         for (key, value, modified) in entries {
             let object = self
                 .read_object(&value, modified)
                 .map_err(|source| LoadError { key: key.to_string(), source })?;
+            bytes += object.len();
             objects.insert(key, object);
         }
         let mut state = self.state.write();
         state.objects = objects;
+        state.bytes = bytes;
         state.revision = revision;
         state.oldest = revision;
         state.loaded = revision;
@@ -226,16 +238,24 @@ impl Cache {
                 (Some((key, old)), None) => {
                     let mut header = old.header.clone();
                     header.revision = revision;
-                    let bytes = with_revision(&old.bytes, revision);
-                    (key, Change::Deleted { old, last: Arc::new(Object { header, bytes }) })
+                    let bytes = with_revision(&old.bytes(), revision);
+                    (key, Change::Deleted { old, last: Arc::new(Object::new(header, bytes)) })
                 }
                 (None, None) => return Ok(()),
             };
             match &change {
-                Change::Created(new) | Change::Updated { new, .. } => {
+                Change::Created(new) => {
+                    state.bytes += new.len();
                     state.objects.insert(key.clone(), new.clone());
+                    self.idle.lock().entered(new);
                 }
-                Change::Deleted { .. } => {
+                Change::Updated { old, new } => {
+                    state.bytes = state.bytes + new.len() - old.len();
+                    state.objects.insert(key.clone(), new.clone());
+                    self.idle.lock().entered(new);
+                }
+                Change::Deleted { old, .. } => {
+                    state.bytes -= old.len();
                     state.objects.remove(&key);
                 }
             }

@@ -50,7 +50,7 @@ pub fn object_from_stored(def: &ResourceDef, stored: ObjectRef) -> Result<Object
     }
     let value = from_stored(def, stored.decode().map_err(Status::internal)?)?;
     let bytes = serde_json::to_vec(&value).map_err(Status::internal)?.into();
-    Ok(Arc::new(Object { header: stored.header.clone(), bytes }))
+    Ok(Arc::new(Object::new(stored.header.clone(), bytes)))
 }
 
 /// An object as it is stored: its revision is the store's to say.

@@ -16,7 +16,7 @@ fn resource(registry: &Registry, kind: RbacKind) -> Option<Resource> {
 }
 
 fn apply(rbac: &mut Rbac, kind: RbacKind, object: &ObjectRef) {
-    if let Err(error) = rbac.apply(kind, &object.bytes) {
+    if let Err(error) = rbac.apply(kind, &object.bytes()) {
         tracing::error!(%error, object = object.key(), "a role was left out");
     }
 }

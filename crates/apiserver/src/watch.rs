@@ -65,8 +65,8 @@ impl Seen {
             (Change::Updated { old, .. }, Look::Left) => {
                 let mut header = old.header.clone();
                 header.revision = self.event.revision;
-                let bytes = with_revision(&old.bytes, self.event.revision);
-                Arc::new(Object { header, bytes })
+                let bytes = with_revision(&old.bytes(), self.event.revision);
+                Arc::new(Object::new(header, bytes))
             }
             (Change::Created(new) | Change::Updated { new, .. }, _) => new.clone(),
             (Change::Deleted { last, .. }, _) => last.clone(),

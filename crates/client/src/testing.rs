@@ -93,7 +93,7 @@ impl Selection {
         if self.fields.is_everything() {
             return true;
         }
-        let value: Value = serde_json::from_slice(&object.bytes).unwrap_or_default();
+        let value: Value = serde_json::from_slice(&object.bytes()).unwrap_or_default();
         self.fields.matches(|field| value.pointer(&format!("/{}", field.replace('.', "/")))?.as_str())
     }
 

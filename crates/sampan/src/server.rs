@@ -148,6 +148,7 @@ async fn start_api(
         }
     });
     let inside = SocketAddr::new(node_role::network(config).gateway(), config.listen.port());
+    tasks.spawn_until_shutdown("idle objects", registry.clone().pack_idle());
     bootstrap::ensure(&registry, inside).await?;
     let authenticator = Authenticator { tokens, anonymous: true };
     let surroundings = Surroundings {

@@ -154,7 +154,8 @@ pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 
 impl PodInfo {
     pub fn parse(object: &Object) -> Result<Self, serde_json::Error> {
-        let raw: RawPod<'_> = serde_json::from_slice(&object.bytes)?;
+        let json = object.bytes();
+        let raw: RawPod<'_> = serde_json::from_slice(&json)?;
         let header = &object.header;
         let labels = Labels::from(raw.metadata.labels.unwrap_or_default());
         let class = class(&header.namespace, &labels, &raw.spec);

@@ -19,6 +19,28 @@ fn put(caches: &Caches, name: &str, revision: u64) {
     caches.finish(revision);
 }
 
+pub(super) fn config_map(number: usize, value: &str) -> Bytes {
+    let words: Vec<String> =
+        (0..40).map(|word| format!("\"key-{word}\":\"value-{}\"", word * number)).collect();
+    format!(
+        "{{\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"map-{number}\",\"namespace\":\"default\"}},\
+         \"data\":{{{},\"key\":\"{value}\"}}}}",
+        words.join(",")
+    )
+    .into()
+}
+
+/// Config maps of a good kilobyte each.
+pub(super) fn filled(count: usize) -> Caches {
+    let caches = Caches::default();
+    caches.register("/registry/configmaps", FieldReader::default());
+    let entries = (0..count).map(|number| {
+        (format!("/registry/configmaps/default/map-{number}"), config_map(number, "value"), number as u64 + 1)
+    });
+    caches.load(entries, count as u64).expect("config maps");
+    caches
+}
+
 fn names(snapshot: &Snapshot) -> Vec<String> {
     snapshot.keys().map(|key| key.to_string()).collect()
 }
@@ -48,7 +70,7 @@ fn an_object_carries_the_revision_of_its_write() {
     put(&caches, "a", 3);
     let object = pods.get("n/a").expect("was put");
     assert_eq!(object.header.revision, 3);
-    assert!(std::str::from_utf8(&object.bytes).expect("JSON").contains("\"resourceVersion\":\"3\""));
+    assert!(std::str::from_utf8(&object.bytes()).expect("JSON").contains("\"resourceVersion\":\"3\""));
 }
 
 #[test]

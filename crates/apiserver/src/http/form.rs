@@ -98,10 +98,10 @@ impl Writer {
     /// One object by itself. Columns go with the first table of a watch only.
     pub fn object(&self, object: &ObjectRef, with_columns: bool) -> Result<Bytes, Status> {
         if let Some(writer) = &self.protobuf {
-            return writer.enveloped(&object.bytes).map(Bytes::from).map_err(Status::internal);
+            return writer.enveloped(&object.bytes()).map(Bytes::from).map_err(Status::internal);
         }
         Ok(match self.shape {
-            Shape::Object => object.bytes.clone(),
+            Shape::Object => object.bytes(),
             Shape::Metadata(version) | Shape::MetadataList(version) => metadata_only(object, version)?,
             Shape::Table(version) => {
                 let metadata = json!({"resourceVersion": object.header.revision.to_string()});
@@ -116,7 +116,7 @@ impl Writer {
     /// One object as an item of a list, or a row of a table, in JSON.
     pub fn item(&self, object: &ObjectRef, out: &mut BytesMut) -> Result<(), Status> {
         match self.shape {
-            Shape::Object => out.put_slice(&object.bytes),
+            Shape::Object => object.append_to(out),
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 out.put_slice(&metadata_only(object, version)?);
             }
@@ -164,7 +164,7 @@ impl Writer {
         match self.included {
             Included::None => out.put_slice(b"null"),
             Included::Metadata => out.put_slice(&metadata_only(object, version)?),
-            Included::Object => out.put_slice(&object.bytes),
+            Included::Object => object.append_to(out),
         }
         out.put_u8(b'}');
         Ok(())
@@ -246,7 +246,8 @@ struct MetadataOnly<'a> {
 
 /// PartialObjectMetadata of an object.
 fn metadata_only(object: &ObjectRef, version: MetaVersion) -> Result<Bytes, Status> {
-    let only: MetadataOnly<'_> = serde_json::from_slice(&object.bytes).map_err(Status::internal)?;
+    let json = object.bytes();
+    let only: MetadataOnly<'_> = serde_json::from_slice(&json).map_err(Status::internal)?;
     let metadata = only.metadata.get();
     let mut bytes = BytesMut::with_capacity(metadata.len() + 96);
     bytes.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");

@@ -43,7 +43,7 @@ impl JsonList {
         let head = writer.list_head(&metadata(&page));
         let commas = page.items.len().saturating_sub(1);
         let length = (writer.shape() == Shape::Object).then(|| {
-            let items: usize = page.items.iter().map(|item| item.bytes.len()).sum();
+            let items: usize = page.items.iter().map(|item| item.len()).sum();
             (head.len() + items + commas + END.len()) as u64
         });
         JsonList { writer, head: Some(head), items: page.items.into_iter(), at: 0, length }
@@ -98,12 +98,12 @@ impl ProtobufList {
     pub fn new(writer: &Writer, object: ObjectWriter, page: Page) -> Result<Self, Status> {
         let (version, kind) = writer.list_type();
         let list = ListWriter::new(&version, &kind, &metadata(&page)).map_err(Status::internal)?;
-        let source: usize = page.items.iter().map(|item| item.bytes.len()).sum();
+        let source: usize = page.items.iter().map(|item| item.len()).sum();
         let keep = source <= KEPT;
         let (mut kept, mut length, mut message) = (Vec::new(), 0, Vec::new());
         for item in &page.items {
             message.clear();
-            object.append(&item.bytes, &mut message).map_err(Status::internal)?;
+            object.append(&item.bytes(), &mut message).map_err(Status::internal)?;
             if keep {
                 list.item_head(message.len(), &mut kept);
                 kept.extend_from_slice(&message);
@@ -137,7 +137,7 @@ impl Pieces for ProtobufList {
         while piece.len() < PIECE {
             let Some(item) = self.items.next() else { break };
             message.clear();
-            if let Err(error) = self.writer.append(&item.bytes, &mut message) {
+            if let Err(error) = self.writer.append(&item.bytes(), &mut message) {
                 return Some(Err(io::Error::other(error)));
             }
             self.list.item_head(message.len(), &mut piece);

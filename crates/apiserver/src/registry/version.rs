@@ -61,7 +61,7 @@ impl Registry {
         let mut value: Value = stored.decode().map_err(Status::internal)?;
         value["apiVersion"] = resource.def.gvr.api_version().into();
         let bytes = serde_json::to_vec(&value).map_err(Status::internal)?.into();
-        Ok(Arc::new(Object { header: stored.header.clone(), bytes }))
+        Ok(Arc::new(Object::new(stored.header.clone(), bytes)))
     }
 
     /// The same for several objects, which a webhook converts in one call.
@@ -88,7 +88,7 @@ impl Registry {
         let converted = custom::conversion::convert(self, def, &def.gvr, values).await?;
         for (at, value) in others.into_iter().zip(converted) {
             let bytes = serde_json::to_vec(&value).map_err(Status::internal)?.into();
-            objects[at] = Arc::new(Object { header: objects[at].header.clone(), bytes });
+            objects[at] = Arc::new(Object::new(objects[at].header.clone(), bytes));
         }
         Ok(objects)
     }
@@ -110,7 +110,8 @@ impl Registry {
 /// object in the order of their names, so that its version comes first.
 fn speaks(def: &ResourceDef, object: &ObjectRef) -> bool {
     const FIELD: &[u8] = b"{\"apiVersion\":\"";
-    let rest = object.bytes.strip_prefix(FIELD).unwrap_or_default();
+    let json = object.bytes();
+    let rest = json.strip_prefix(FIELD).unwrap_or_default();
     let (group, version) = (def.gvr.group.as_bytes(), def.gvr.version.as_bytes());
     rest.strip_prefix(group)
         .and_then(|rest| rest.strip_prefix(b"/"))

@@ -366,7 +366,7 @@ fn expected_revision(object: &Value) -> Result<Option<u64>, Status> {
 
 /// Whether a write would change nothing: then none is made, so that nobody is woken.
 fn same_but_revision(stored: &ObjectRef, value: &Bytes) -> bool {
-    crate::cache::with_revision(value, stored.header.revision) == stored.bytes
+    crate::cache::with_revision(value, stored.header.revision) == stored.bytes()
 }
 
 fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Result<(), Status> {

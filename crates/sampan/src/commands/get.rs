@@ -223,7 +223,7 @@ impl GetArgs {
         }
         if self.output == Output::Name || self.watch {
             for (resource, object) in &items {
-                self.print_one(resource, &object.header.name, &object.bytes)?;
+                self.print_one(resource, &object.header.name, &object.bytes())?;
             }
         } else {
             let mut values =
@@ -259,7 +259,7 @@ impl GetArgs {
                     | WatchEvent::Modified(object)
                     | WatchEvent::Deleted(object) => {
                         revision = object.header.revision;
-                        self.print_one(resource, &object.header.name, &object.bytes)?;
+                        self.print_one(resource, &object.header.name, &object.bytes())?;
                     }
                     WatchEvent::Bookmark(at) => revision = at,
                 }
