@@ -15,6 +15,7 @@ mod decode;
 mod encode;
 mod stream;
 mod table;
+mod transcode;
 mod wire;
 
 pub use stream::{ListWriter, ObjectWriter, envelope, envelope_ends, watch_event};

@@ -60,6 +60,29 @@ pub(super) fn list_metadata(table: &Table, value: &Value, out: &mut Vec<u8>) -> 
     message(table, metadata, value, out)
 }
 
+/// Appends one field of a message; what it is when absent for null.
+pub(super) fn field(
+    table: &Table,
+    message: MessageId,
+    field: &Field,
+    value: &Value,
+    out: &mut Vec<u8>,
+) -> Result<(), ProtobufError> {
+    Encoder { table, message: table.message(message).name }.field(field, value, out)
+}
+
+/// Appends one value under a number.
+pub(super) fn scalar(
+    table: &Table,
+    message: MessageId,
+    field: &Field,
+    number: u32,
+    value: &Value,
+    out: &mut Vec<u8>,
+) -> Result<(), ProtobufError> {
+    Encoder { table, message: table.message(message).name }.write_as(field, number, value, out)
+}
+
 struct Encoder<'a> {
     table: &'a Table,
     /// The message around the fields, for errors.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::table::{MessageId, Table};
 use super::wire::{Wire, put_bytes, put_tag, put_varint};
-use super::{MAGIC, ProtobufError, encode, unregistered};
+use super::{MAGIC, ProtobufError, encode, transcode, unregistered};
 
 /// What follows the object in an envelope: no content encoding, no content type.
 const ENVELOPE_TAIL: [u8; 4] = [0x1a, 0, 0x22, 0];
@@ -25,9 +25,7 @@ impl ObjectWriter {
 
     /// Appends the message of an object's JSON, without an envelope.
     pub fn append(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), ProtobufError> {
-        let value: Value =
-            serde_json::from_slice(json).map_err(|error| ProtobufError::Source(error.to_string()))?;
-        encode::message(Table::builtin(), self.id, &value, out)
+        transcode::message(Table::builtin(), self.id, json, out)
     }
 
     /// The message of an object's JSON in its envelope.

@@ -26,6 +26,10 @@ pub(super) struct Message {
     pub is_union: bool,
     first: u16,
     count: u16,
+    /// Its fields and those of messages that stand in its JSON, as indices, in the order of the wire.
+    flat: Vec<u16>,
+    /// Positions in `flat` in the order of the fields' names.
+    by_name: Vec<u16>,
 }
 
 pub(super) struct Field {
@@ -39,6 +43,8 @@ pub(super) struct Field {
     pub omit_zero: bool,
     pub shape: Shape,
     pub of: Of,
+    /// What is on the wire when it is not in the JSON.
+    absent: OnceLock<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +112,43 @@ impl Table {
         &self.fields[usize::from(message.first)..][..usize::from(message.count)]
     }
 
+    fn flatten(&self, id: MessageId, flat: &mut Vec<u16>) {
+        for (at, field) in self.fields(id).iter().enumerate() {
+            match field.of {
+                Of::Message(inner) if field.name.is_empty() => self.flatten(inner, flat),
+                _ => flat.push(self.message(id).first + at as u16),
+            }
+        }
+    }
+
+    /// The fields that stand in a message's JSON, for [`Table::field`].
+    pub(super) fn flat(&self, id: MessageId) -> &[u16] {
+        &self.message(id).flat
+    }
+
+    pub(super) fn field(&self, index: u16) -> &Field {
+        &self.fields[usize::from(index)]
+    }
+
+    /// Where a name stands in [`Table::flat`].
+    pub(super) fn flat_index(&self, id: MessageId, name: &str) -> Option<usize> {
+        let Message { flat, by_name, .. } = self.message(id);
+        let name_at = |position: &u16| self.fields[usize::from(flat[usize::from(*position)])].name;
+        let at = by_name.binary_search_by(|position| name_at(position).cmp(name)).ok()?;
+        Some(usize::from(by_name[at]))
+    }
+
+    /// What is on the wire for a field that is not in the JSON.
+    pub(super) fn absent<'f>(&self, field: &'f Field) -> &'f [u8] {
+        field.absent.get_or_init(|| {
+            let mut out = Vec::new();
+            // Null is of every type.
+            let written = super::encode::field(self, MessageId(0), field, &serde_json::Value::Null, &mut out);
+            debug_assert!(written.is_ok());
+            out.into()
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, MessageId)> {
         self.kinds.iter().flat_map(|(version, kinds)| kinds.iter().map(|(kind, id)| (*version, *kind, *id)))
@@ -128,7 +171,14 @@ pub(super) fn parse(text: &'static str) -> Result<Table, BadLine> {
             let id = MessageId(table.messages.len() as u16);
             let first = u16::try_from(table.fields.len()).map_err(|_| bad())?;
             let (name, is_union) = name.strip_suffix('|').map_or((name, false), |name| (name, true));
-            table.messages.push(Message { name, is_union, first, count: 0 });
+            table.messages.push(Message {
+                name,
+                is_union,
+                first,
+                count: 0,
+                flat: Vec::new(),
+                by_name: Vec::new(),
+            });
             table.kinds.entry(version).or_default().insert(name, id);
         } else if let Some(rest) = line.strip_prefix(' ') {
             let field = field(&numbers, package, rest).ok_or_else(bad)?;
@@ -142,6 +192,14 @@ pub(super) fn parse(text: &'static str) -> Result<Table, BadLine> {
         } else if !line.starts_with('#') {
             return Err(bad());
         }
+    }
+    for at in 0..table.messages.len() {
+        let mut flat = Vec::new();
+        table.flatten(MessageId(at as u16), &mut flat);
+        let name = |position: &u16| table.fields[usize::from(flat[usize::from(*position)])].name;
+        let mut by_name: Vec<u16> = (0..flat.len() as u16).collect();
+        by_name.sort_by_key(name);
+        (table.messages[at].flat, table.messages[at].by_name) = (flat, by_name);
     }
     Ok(table)
 }
@@ -212,5 +270,6 @@ fn field(
         omit_zero: marks.contains('~'),
         shape,
         of,
+        absent: OnceLock::new(),
     })
 }

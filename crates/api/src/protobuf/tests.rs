@@ -4,6 +4,8 @@ use serde_json::json;
 use super::wire::{put_bytes, put_tag, put_varint};
 use super::*;
 
+mod kinds;
+
 /// Objects as Kubernetes' own encoder writes them: JSON, then the message in hexadecimal digits.
 const GOLDEN: &str = include_str!("golden.txt");
 
@@ -52,6 +54,10 @@ fn messages_are_those_of_kubernetes() {
     for (value, bytes) in golden() {
         let (api_version, kind) = (text_of(&value, "apiVersion"), text_of(&value, "kind"));
         assert_eq!(encode(api_version, kind, &value).expect(kind), bytes, "{kind}");
+        if let Ok(writer) = ObjectWriter::new(api_version, kind) {
+            let direct = writer.enveloped(value.to_string().as_bytes()).expect(kind);
+            assert_eq!(direct, bytes, "{kind}: straight from its bytes");
+        }
         if !kind.ends_with("List") {
             let decoded = decode(&bytes, None, &Limits::default()).expect(kind);
             assert_eq!(decoded, (api_version.to_owned(), kind.to_owned(), value.clone()));
