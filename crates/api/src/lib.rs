@@ -13,6 +13,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod pod_resources;
+pub mod pod_security;
 pub mod printers;
 pub mod protobuf;
 pub mod quantity;

@@ -14,11 +14,23 @@ use serde_json::Value;
 use crate::metrics::Step;
 use crate::registry::{Context, Registry, Resource};
 
+mod certificates;
+mod default_ingress_class;
+mod default_storage_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
+mod persistent_volume_claim_resize;
+mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
+#[cfg(test)]
+mod tests;
 pub mod webhooks;
 
 pub use resource_quota::{Charge, Turns};
@@ -116,7 +128,7 @@ async fn run_mutating(
     object: &mut Value,
     context: &mut Context,
 ) -> Result<Mutated, Status> {
-    let mut mutated = mutate_inside(attributes, object, context).await?;
+    let mut mutated = mutate_inside(attributes, object).await?;
     let Some(mut webhooks) = webhooks::mutation(attributes) else { return Ok(mutated) };
     loop {
         if webhooks.round(attributes, Some(object), context).await? == Mutated::Outside {
@@ -125,26 +137,43 @@ async fn run_mutating(
         if !webhooks.wants_another_round() {
             return Ok(mutated);
         }
-        mutate_inside(attributes, object, context).await?;
+        mutate_inside(attributes, object).await?;
     }
 }
 
-/// The plugins of this process.
-async fn mutate_inside(
-    attributes: &Attributes<'_>,
-    object: &mut Value,
-    _context: &mut Context,
-) -> Result<Mutated, Status> {
-    let registry = attributes.registry;
+/// The plugins of this process, in upstream's order.
+async fn mutate_inside(attributes: &Attributes<'_>, object: &mut Value) -> Result<Mutated, Status> {
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
-        namespace_lifecycle::admit(registry, attributes.resource, object)?;
+        namespace_lifecycle::admit(attributes.registry, attributes.resource, object)?;
     }
+    limit_ranger::mutate(attributes, object)?;
+    service_account::mutate(attributes, object).await?;
+    taint_nodes_by_condition::mutate(attributes, object);
+    priority::mutate(attributes, object)?;
     if attributes.is(Operation::Create, "", "pods") {
-        service_account::admit(registry, object)?;
-        priority::admit(registry, object)?;
         default_toleration_seconds::admit(object);
     }
+    default_storage_class::mutate(attributes, object)?;
+    storage_object_in_use_protection::mutate(attributes, object);
+    runtime_class::mutate(attributes, object)?;
+    default_ingress_class::mutate(attributes, object)?;
+    pod_topology_labels::mutate(attributes, object)?;
     Ok(Mutated::Inside)
+}
+
+/// The plugins of this process, in upstream's order.
+async fn validate_inside(
+    attributes: &Attributes<'_>,
+    object: &Value,
+    context: &mut Context,
+) -> Result<(), Status> {
+    limit_ranger::validate(attributes, object)?;
+    service_account::validate(attributes, object).await?;
+    pod_security::validate(attributes, object, context)?;
+    priority::validate(attributes, object)?;
+    persistent_volume_claim_resize::validate(attributes, object)?;
+    runtime_class::validate(attributes, object)?;
+    certificates::validate(attributes, object, context)
 }
 
 async fn run_validating(
@@ -155,6 +184,9 @@ async fn run_validating(
     if attributes.operation == Operation::Delete {
         namespace_lifecycle::validate_delete(attributes.resource, attributes.name)?;
         webhooks::mutate_nothing(attributes, context).await?;
+    }
+    if let Some(object) = object {
+        validate_inside(attributes, object, context).await?;
     }
     webhooks::validate(attributes, object, context).await
 }

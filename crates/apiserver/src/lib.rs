@@ -97,6 +97,7 @@ impl ApiServer {
         let metrics = Metrics::new(surroundings.metrics);
         metrics.follow(&registry);
         let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
+        let _ = registry.rbac.set(rbac.clone());
         Arc::new(ApiServer {
             documents: Documents::new(registry.clone(), address),
             registry,

@@ -23,6 +23,7 @@ use crate::cache::{Cache, Caches, LoadError};
 use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
+use crate::identity::authorization::{self, Rbac};
 use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
@@ -172,6 +173,8 @@ pub struct Registry {
     definitions: definitions::Definitions,
     pub allocators: Allocators,
     pub(crate) quota_turns: crate::admission::Turns,
+    /// Who may do what; set when a server begins to serve this, and nobody may anything before.
+    pub(crate) rbac: OnceLock<Arc<RwLock<Rbac>>>,
     pub tokens: Arc<ServiceAccountTokens>,
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
@@ -205,6 +208,7 @@ impl Registry {
             table: RwLock::new(table.clone()),
             allocators,
             quota_turns: crate::admission::Turns::default(),
+            rbac: OnceLock::new(),
             tokens,
             admission_metrics: OnceLock::new(),
             webhooks: Webhooks::default(),
@@ -256,6 +260,11 @@ impl Registry {
     /// Whether an object exists, for hooks that refer to others.
     pub(crate) fn find(&self, gvr: &Gvr, key: &str) -> Option<ObjectRef> {
         self.resources.read().get(gvr)?.resource.cache.get(key)
+    }
+
+    /// Whether a user may do something, for hooks that ask more than the request itself needs.
+    pub(crate) fn allows(&self, attributes: &authorization::Attributes<'_>) -> bool {
+        self.rbac.get().is_some_and(|rbac| rbac.read().authorize(attributes).is_allowed())
     }
 
     /// The objects of a namespace, for hooks that refer to others.

@@ -32,6 +32,7 @@ mod root_ca;
 mod service_account;
 mod service_pods;
 mod slice_packing;
+mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -76,6 +77,8 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(taint_eviction::TaintEviction::default());
     fleet.add(pod_garbage_collector::PodGarbageCollector);
     fleet.add(cluster_role_aggregation::ClusterRoleAggregation);
+    fleet.add(storage_protection::ClaimProtection);
+    fleet.add(storage_protection::VolumeProtection);
     shared.view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(shared.clone());

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Lease,
     Namespace,
     Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
     Pod,
     ReplicaSet,
     Service,
@@ -27,7 +29,7 @@ pub(crate) enum Kind {
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 13] = [
+const KINDS: [(Kind, Gvr); 15] = [
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
@@ -37,6 +39,8 @@ const KINDS: [(Kind, Gvr); 13] = [
     (Kind::Lease, Gvr::new("coordination.k8s.io", "v1", "leases")),
     (Kind::Namespace, Gvr::new("", "v1", "namespaces")),
     (Kind::Node, Gvr::new("", "v1", "nodes")),
+    (Kind::PersistentVolume, Gvr::new("", "v1", "persistentvolumes")),
+    (Kind::PersistentVolumeClaim, Gvr::new("", "v1", "persistentvolumeclaims")),
     (Kind::Pod, Gvr::new("", "v1", "pods")),
     (Kind::ReplicaSet, Gvr::new("apps", "v1", "replicasets")),
     (Kind::Service, Gvr::new("", "v1", "services")),
