@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::testing::{TestServer, bytes_of, request};
 
+mod lists;
 mod watches;
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";

@@ -52,6 +52,7 @@ pub struct Selection {
     labels: Selector,
     fields: FieldSelector,
     namespace: Option<String>,
+    namespaced: bool,
 }
 
 impl Selection {
@@ -72,7 +73,7 @@ impl Selection {
             .map_err(|error| Status::bad_request(error.to_string()))?;
         let namespace =
             namespace.filter(|namespace| def.namespaced && !namespace.is_empty()).map(str::to_owned);
-        Ok(Selection { labels, fields, namespace })
+        Ok(Selection { labels, fields, namespace, namespaced: def.namespaced })
     }
 
     /// Whether an object belongs to it. Reads the header only.
@@ -109,9 +110,14 @@ impl Selection {
 
     /// The first key that can belong to it, and the one at which it ends.
     fn range(&self) -> (String, Option<String>) {
-        match &self.namespace {
-            Some(namespace) => (format!("{namespace}/"), Some(format!("{namespace}0"))),
-            None => (String::new(), None),
+        let name = self.fields.exact("metadata.name").filter(|name| !name.is_empty());
+        match (&self.namespace, name) {
+            (Some(namespace), Some(name)) => {
+                (format!("{namespace}/{name}"), Some(format!("{namespace}/{name}\0")))
+            }
+            (None, Some(name)) if !self.namespaced => (name.to_owned(), Some(format!("{name}\0"))),
+            (Some(namespace), None) => (format!("{namespace}/"), Some(format!("{namespace}0"))),
+            (None, _) => (String::new(), None),
         }
     }
 }
@@ -154,13 +160,17 @@ impl Registry {
         if asked > 0 {
             self.wait_for_revision(asked).await?;
         }
-        if revision_match == Some(RevisionMatch::Exact) && asked > 0 {
-            let snapshot = resource.cache.snapshot_at(asked).map_err(|expired| {
-                Status::expired(format!(
-                    "The resourceVersion for the provided list is too old: {asked} ({})",
-                    expired.oldest
-                ))
-            })?;
+        // A page of a revision is of that very one, unless the client says that a later one will do.
+        let exact = match revision_match {
+            Some(RevisionMatch::Exact) => true,
+            Some(RevisionMatch::NotOlderThan) => false,
+            None => options.limit > 0,
+        };
+        if exact && asked > 0 {
+            let snapshot = resource
+                .cache
+                .snapshot_at(asked)
+                .map_err(|_| Status::expired("The resourceVersion for the provided list is too old."))?;
             return Ok((snapshot, asked));
         }
         Ok(resource.cache.snapshot())
