@@ -8,6 +8,7 @@ use sampan_api::{Gvr, Status};
 use serde_json::{Value, json};
 
 use crate::identity::authorization::{GROUP, bootstrap};
+use crate::identity::pki::FRONT_PROXY_NAME;
 use crate::identity::{MASTERS_GROUP, User};
 use crate::registry::{Context, Registry};
 
@@ -53,6 +54,25 @@ pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Sta
             {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}});
     create(registry, &core("services"), Some("kube-system"), dns).await?;
     publish_endpoint(registry, endpoint).await
+}
+
+/// Says whose certificates this server takes, for aggregated servers that ask the same.
+pub async fn publish_authorities(
+    registry: &Registry,
+    clients: &str,
+    front_proxies: &str,
+) -> Result<(), Status> {
+    let list = |text: &str| json!([text]).to_string();
+    let config = json!({"metadata": {"name": "extension-apiserver-authentication"}, "data": {
+        "client-ca-file": clients,
+        "requestheader-client-ca-file": front_proxies,
+        "requestheader-allowed-names": list(FRONT_PROXY_NAME),
+        "requestheader-username-headers": list("X-Remote-User"),
+        "requestheader-uid-headers": list("X-Remote-Uid"),
+        "requestheader-group-headers": list("X-Remote-Group"),
+        "requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
+    }});
+    put(registry, &Gvr::new("", "v1", "configmaps"), "kube-system", config).await
 }
 
 /// Says where the `kubernetes` service leads.

@@ -230,7 +230,11 @@ async fn resource(
     if let Some(subresource) = route.subresource.as_deref() {
         let subresource = def.subresource(subresource).ok_or_else(Status::no_such_route)?;
         if subresource.role == sampan_api::table::SubresourceRole::Connect {
-            return connect::connect(server, request, &route).await;
+            let mut context = Context::new(user);
+            let answered = connect::connect(server, request, &route, subresource, &mut context).await;
+            let mut response = answered.unwrap_or_else(|status| answer::status(&status));
+            answer::warn(&mut response, &context.warnings);
+            return Ok(response);
         }
     } else if !def.verbs.contains(route.verb) {
         let message = "the server does not allow this method on the requested resource";

@@ -38,6 +38,7 @@ pub mod listener;
 pub mod local;
 pub mod metrics;
 pub mod outgoing;
+pub mod proxy;
 pub mod registry;
 pub mod reviews;
 pub mod route;
@@ -69,6 +70,8 @@ pub struct ApiServer {
     rbac: Arc<RwLock<Rbac>>,
     /// Where the logs, processes and ports of pods are reached; set once this node runs.
     node: RwLock<Option<Arc<dyn NodeStreams>>>,
+    /// Reaches what runs in the cluster, for those who ask through this server.
+    pub(crate) proxies: outgoing::Client,
     /// Open exec, attach and port-forward sessions.
     pub sessions: Sessions,
     health: Readiness,
@@ -104,6 +107,7 @@ impl ApiServer {
             authenticator,
             rbac,
             node: RwLock::new(None),
+            proxies: outgoing::Client::to_anyone(),
             sessions: Sessions::default(),
             health: surroundings.health,
             metrics,

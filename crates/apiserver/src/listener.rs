@@ -77,8 +77,12 @@ async fn connection(
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates();
-    let certificate = certificates.and_then(|chain| chain.first()).map(ClientCertificate::read).transpose();
-    let client = Connection { certificate: certificate.map_err(io::Error::other)? };
+    let proxies = server.authenticator.front_proxy.as_ref();
+    let certificate = certificates.and_then(|chain| chain.first()).map(|der| {
+        let is_proxy = proxies.is_some_and(|proxies| proxies.issued(der));
+        ClientCertificate::read(der).map(|certificate| certificate.of_front_proxy(is_proxy))
+    });
+    let client = Connection { certificate: certificate.transpose().map_err(io::Error::other)? };
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
         async move { Ok::<_, std::convert::Infallible>(handle(server, request, client).await) }

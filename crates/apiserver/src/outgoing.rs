@@ -81,6 +81,18 @@ pub enum SendError {
 }
 
 impl Client {
+    /// A client that connects to the host of each request and asks for no certificate.
+    pub fn to_anyone() -> Self {
+        let config = ClientConfig {
+            service: None,
+            trust: Trust::Anyone,
+            identity: None,
+            server_name: None,
+            protocols: Protocols::Http1,
+        };
+        Client::new(config).expect("the default protocol versions are known to the provider")
+    }
+
     pub fn new(config: ClientConfig) -> Result<Self, TlsError> {
         let tls = tls::client_config(&config.trust, config.identity, config.protocols)?;
         let connector = Connector::new(config.service, tls, config.server_name);

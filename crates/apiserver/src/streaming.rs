@@ -153,6 +153,11 @@ impl Sessions {
         }
     }
 
+    /// Runs a session that is cut off when the server stops.
+    pub(crate) fn track(&self, session: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(session));
+    }
+
     /// Runs a session once the connection is ours.
     fn spawn<F, S>(&self, upgrade: OnUpgrade, session: F)
     where

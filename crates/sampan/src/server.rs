@@ -150,7 +150,8 @@ async fn start_api(
     let inside = SocketAddr::new(node_role::network(config).gateway(), config.listen.port());
     tasks.spawn_until_shutdown("idle objects", registry.clone().pack_idle());
     bootstrap::ensure(&registry, inside).await?;
-    let authenticator = Authenticator { tokens, anonymous: true };
+    bootstrap::publish_authorities(&registry, pki.ca_pem(), pki.front_proxy_ca_pem()).await?;
+    let authenticator = Authenticator { tokens, anonymous: true, front_proxy: Some(pki.front_proxy()) };
     let surroundings = Surroundings {
         health: readiness.clone(),
         metrics: sampan_base::metrics::Registry::default(),

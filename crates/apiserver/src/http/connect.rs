@@ -1,4 +1,4 @@
-//! Logs, exec, attach and port-forward: what reaches through to the node.
+//! Logs, exec, attach, port-forward and proxies: what reaches through to the node.
 
 use std::sync::Arc;
 
@@ -6,28 +6,51 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sampan_api::Status;
+use sampan_api::table::Subresource;
 use sampan_client::node_streams::PodRef;
 use serde_json::Value;
 
 use super::ResponseBody;
 use crate::ApiServer;
+use crate::registry::Context;
 use crate::route::ResourceRoute;
 use crate::streaming::{self, CommandQuery, ContainerRef, QueryError, UpgradeResponse};
+
+mod admit;
+mod proxy;
 
 /// Where a pod's containers are listed.
 const CONTAINERS: [&str; 3] = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
 
-/// Answers a request on a subresource that connects to a pod.
+/// Answers a request on a subresource that connects to something.
 pub async fn connect(
     server: &Arc<ApiServer>,
     request: Request<Incoming>,
     route: &ResourceRoute,
+    subresource: &Subresource,
+    context: &mut Context,
+) -> Result<Response<ResponseBody>, Status> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if subresource.name != "log" {
+        admit::admit(server, route, subresource, &query, context).await?;
+    }
+    match (route.gvr.resource.as_ref(), subresource.name.as_ref()) {
+        (_, "proxy") => proxy::proxy(server, request, route).await,
+        ("pods", _) => pod(server, request, route, &query).await,
+        (resource, name) => {
+            Err(Status::failure(501, "NotImplemented", format!("{resource}/{name} is not implemented")))
+        }
+    }
+}
+
+/// Streams of a pod.
+async fn pod(
+    server: &Arc<ApiServer>,
+    request: Request<Incoming>,
+    route: &ResourceRoute,
+    query: &str,
 ) -> Result<Response<ResponseBody>, Status> {
     let subresource = route.subresource.as_deref().unwrap_or_default();
-    if route.gvr.resource != "pods" {
-        let message = format!("{}/{subresource} is not implemented", route.gvr.resource);
-        return Err(Status::failure(501, "NotImplemented", message));
-    }
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref().unwrap_or_default());
     let object = server.registry.get(&route.gvr, namespace, name)?;
     let value: Value = object.decode().map_err(Status::internal)?;
@@ -36,11 +59,10 @@ pub async fn connect(
         name: name.to_owned(),
         uid: object.header.uid.to_string(),
     };
-    let query = request.uri().query().unwrap_or_default().to_owned();
     match subresource {
         "log" => {
-            let target = ContainerRef { container: container(&value, name, &query)?, pod };
-            let options = streaming::log_options(&query, name)?;
+            let target = ContainerRef { container: container(&value, name, query)?, pod };
+            let options = streaming::log_options(query, name)?;
             if value.pointer("/spec/nodeName").is_none() {
                 return Ok(Response::new(super::answer::full("")));
             }
@@ -49,18 +71,18 @@ pub async fn connect(
             Ok(response.map(|body| body.map_err(std::io::Error::other).boxed_unsync()))
         }
         "exec" | "attach" => {
-            let target = ContainerRef { container: container(&value, name, &query)?, pod };
+            let target = ContainerRef { container: container(&value, name, query)?, pod };
             require_running(&value, &target)?;
             let node = server.node()?;
             let answered = if subresource == "exec" {
-                server.sessions.exec(request, node, target, parse(CommandQuery::exec(&query))?)
+                server.sessions.exec(request, node, target, parse(CommandQuery::exec(query))?)
             } else {
-                server.sessions.attach(request, node, target, parse(CommandQuery::attach(&query))?)
+                server.sessions.attach(request, node, target, parse(CommandQuery::attach(query))?)
             };
             Ok(boxed(answered?))
         }
         "portforward" => {
-            let ports = parse(streaming::port_list(&query))?;
+            let ports = parse(streaming::port_list(query))?;
             Ok(boxed(server.sessions.port_forward(request, server.node()?, pod, ports)?))
         }
         _ => Err(Status::failure(501, "NotImplemented", format!("pods/{subresource} is not implemented"))),

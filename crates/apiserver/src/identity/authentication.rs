@@ -1,6 +1,6 @@
 //! From a request's credentials to a [`User`].
 //!
-//! Order, as in Kubernetes: a verified client certificate, else a bearer token (also one in the
+//! Order, as in Kubernetes: the word of a front proxy, a verified client certificate, else a bearer token (also one in the
 //! WebSocket subprotocol, for browsers), else anonymous. A token that is present and not valid is
 //! an error, never anonymous.
 
@@ -10,10 +10,12 @@ use jiff::Timestamp;
 
 use super::User;
 
+mod front_proxy;
 mod impersonation;
 mod token;
 mod x509;
 
+pub use front_proxy::FrontProxy;
 pub use impersonation::{Impersonation, ImpersonationError, ImpersonationTarget};
 pub use token::{
     BoundObject, BoundObjects, BoundTo, IssuedToken, MAX_TOKEN_BYTES, NamedUid, ServiceAccountTokens,
@@ -39,6 +41,8 @@ pub struct Authenticator {
     pub tokens: std::sync::Arc<ServiceAccountTokens>,
     /// Whether requests without credentials are `system:anonymous` instead of refused.
     pub anonymous: bool,
+    /// Who may say for whom it asks.
+    pub front_proxy: Option<FrontProxy>,
 }
 
 impl Authenticator {
@@ -50,6 +54,14 @@ impl Authenticator {
         objects: &dyn BoundObjects,
         now: Timestamp,
     ) -> Result<User, AuthenticationError> {
+        let (certificate, told) = match certificate.filter(|one| one.is_front_proxy()) {
+            // Such a certificate is nobody's own.
+            Some(proxy) => (None, front_proxy::user(proxy, headers, now)),
+            None => (certificate, None),
+        };
+        if let Some(user) = told {
+            return Ok(user);
+        }
         // A certificate that expired during the connection does not hide a token that is valid.
         let refused = match certificate.map(|certificate| certificate.user(now)) {
             Some(Ok(user)) => return Ok(user),

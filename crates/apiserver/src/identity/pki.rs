@@ -3,7 +3,8 @@
 //!
 //! In the directory (0700) are files (0600): `ca.crt` and `ca.key` (ten years), `apiserver.pem`
 //! and `admin.pem` (certificate and key in one file, thirty days, renewed when two thirds are
-//! over), and `sa.key` (signs service-account tokens). A file that is there and cannot be read is an
+//! over), and `sa.key` (signs service-account tokens). `front-proxy-ca.crt`, its key and
+//! `front-proxy-client.pem` are a second authority, whose one client may say for whom it asks. A file that is there and cannot be read is an
 //! error that names it: nothing that somebody might still need is ever replaced by something new.
 
 use std::collections::BTreeSet;
@@ -20,6 +21,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 
+use super::authentication::FrontProxy;
+
 mod certificate;
 mod files;
 mod kubeconfig;
@@ -27,6 +30,7 @@ mod serving;
 #[cfg(test)]
 mod tests;
 
+pub(super) use certificate::is_signed_by;
 pub use certificate::{CertificateError, ClientSubject, Facts, KeyedCertificate};
 pub use files::FileError;
 pub use kubeconfig::kubeconfig;
@@ -44,6 +48,12 @@ const CA_KEY: &str = "ca.key";
 const SERVING: &str = "apiserver.pem";
 const ADMIN_CERTIFICATE: &str = "admin.pem";
 const TOKEN_KEY: &str = "sa.key";
+const FRONT_PROXY_CA: (&str, &str) = ("front-proxy-ca.crt", "front-proxy-ca.key");
+const FRONT_PROXY_CLIENT: &str = "front-proxy-client.pem";
+
+/// The name of the client whose word about users is taken.
+pub const FRONT_PROXY_NAME: &str = "front-proxy-client";
+const FRONT_PROXY: ClientSubject<'_> = ClientSubject { common_name: FRONT_PROXY_NAME, organization: None };
 
 /// The longest sleep of [`Pki::keep_fresh`]: timers stand still while a machine is suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(6 * 3600);
@@ -97,6 +107,10 @@ pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
     token_key: KeyPair,
     serving: Arc<ServingCertificate>,
+    front_proxy_pem: String,
+    front_proxy_der: CertificateDer<'static>,
+    front_proxy_issuer: Issuer<'static, KeyPair>,
+    front_proxy_client: Arc<ServingCertificate>,
     leaves: Mutex<Leaves>,
 }
 
@@ -104,20 +118,30 @@ pub struct Pki {
 struct Leaves {
     serving: KeyedCertificate,
     admin: KeyedCertificate,
+    front_proxy: KeyedCertificate,
 }
 
 impl Pki {
     /// Reads what is there, makes what is missing, renews what is due.
     pub fn ensure(config: PkiConfig, now: Timestamp) -> Result<Self, PkiError> {
         let directory = PrivateDirectory::open(&config.directory)?;
-        let (ca_pem, ca_der, issuer) = ensure_authority(&directory, now)?;
+        let (ca_pem, ca_der, issuer) = ensure_authority(&directory, CA_CERTIFICATE, CA_KEY, now)?;
+        let (certificate, key) = FRONT_PROXY_CA;
+        let (front_proxy_pem, front_proxy_der, front_proxy_issuer) =
+            ensure_authority(&directory, certificate, key, now)?;
+        let purpose = Purpose::Client(FRONT_PROXY);
+        let front_proxy = ensure_leaf(&directory, FRONT_PROXY_CLIENT, &front_proxy_issuer, &purpose, now)?;
         let token_key = ensure_key(&directory, TOKEN_KEY)?;
         let names = serving_names(&config);
         let serving = ensure_leaf(&directory, SERVING, &issuer, &Purpose::Server { names: &names }, now)?;
         let admin = ensure_leaf(&directory, ADMIN_CERTIFICATE, &issuer, &Purpose::Client(ADMIN), now)?;
         let pki = Pki {
             serving: Arc::new(ServingCertificate::new(&serving)?),
-            leaves: Mutex::new(Leaves { serving, admin }),
+            front_proxy_client: Arc::new(ServingCertificate::new(&front_proxy)?),
+            leaves: Mutex::new(Leaves { serving, admin, front_proxy }),
+            front_proxy_pem,
+            front_proxy_der,
+            front_proxy_issuer,
             config,
             directory,
             names,
@@ -133,6 +157,21 @@ impl Pki {
     /// The certificate authority in PEM: what pods and kubeconfigs trust.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    /// The authority of clients that say for whom they ask, in PEM.
+    pub fn front_proxy_ca_pem(&self) -> &str {
+        &self.front_proxy_pem
+    }
+
+    /// Tells certificates of that authority apart from those of users.
+    pub fn front_proxy(&self) -> FrontProxy {
+        FrontProxy::new(self.front_proxy_issuer.key().public_key_raw())
+    }
+
+    /// The certificate with which this server asks aggregated ones; follows renewals.
+    pub fn front_proxy_client(&self) -> Arc<ServingCertificate> {
+        self.front_proxy_client.clone()
     }
 
     /// The key that signs service-account tokens.
@@ -155,6 +194,7 @@ impl Pki {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.ca_der.clone())?;
+        roots.add(self.front_proxy_der.clone())?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
             .build()?;
@@ -192,7 +232,15 @@ impl Pki {
             leaves.admin = ensure_leaf(&self.directory, ADMIN_CERTIFICATE, &self.issuer, &purpose, now)?;
             admin_renewed = true;
         }
-        let next = leaves.serving.facts.renew_at().min(leaves.admin.facts.renew_at());
+        if leaves.front_proxy.facts.renew_at() <= now {
+            let purpose = Purpose::Client(FRONT_PROXY);
+            let renewed =
+                ensure_leaf(&self.directory, FRONT_PROXY_CLIENT, &self.front_proxy_issuer, &purpose, now)?;
+            self.front_proxy_client.replace(&renewed)?;
+            leaves.front_proxy = renewed;
+        }
+        let due = [&leaves.serving, &leaves.admin, &leaves.front_proxy].map(|leaf| leaf.facts.renew_at());
+        let next = due.into_iter().min().unwrap_or(now);
         drop(leaves);
         if admin_renewed {
             self.write_kubeconfig()?;
@@ -254,19 +302,25 @@ fn serving_names(config: &PkiConfig) -> BTreeSet<String> {
 
 type Authority = (String, CertificateDer<'static>, Issuer<'static, KeyPair>);
 
-fn ensure_authority(directory: &PrivateDirectory, now: Timestamp) -> Result<Authority, PkiError> {
-    let path = directory.path(CA_CERTIFICATE);
-    let stored = directory.read(CA_CERTIFICATE)?;
-    if stored.is_some() && directory.read(CA_KEY)?.is_none() {
-        return Err(PkiError::KeyMissing { certificate: path, key: directory.path(CA_KEY) });
+fn ensure_authority(
+    directory: &PrivateDirectory,
+    certificate_name: &str,
+    key_name: &str,
+    now: Timestamp,
+) -> Result<Authority, PkiError> {
+    let path = directory.path(certificate_name);
+    let stored = directory.read(certificate_name)?;
+    if stored.is_some() && directory.read(key_name)?.is_none() {
+        return Err(PkiError::KeyMissing { certificate: path, key: directory.path(key_name) });
     }
     // A key without a certificate is what a crash of the very first start leaves.
-    let key = ensure_key(directory, CA_KEY)?;
+    let key = ensure_key(directory, key_name)?;
     let pem = match stored {
         Some(pem) => pem,
         None => {
-            let pem = certificate::authority(&key, now)?;
-            directory.write(CA_CERTIFICATE, &pem)?;
+            let name = if key_name == CA_KEY { "sampan-ca" } else { "front-proxy-ca" };
+            let pem = certificate::authority(&key, name, now)?;
+            directory.write(certificate_name, &pem)?;
             pem
         }
     };

@@ -191,7 +191,11 @@ fn requests_are_authenticated_in_order() {
     let subject = ClientSubject { common_name: "system:node:a", organization: Some("system:nodes") };
     let issued = pki.issue_client(subject, at(0)).expect("issued");
     let certificate = ClientCertificate::read(&issued.der).expect("a certificate");
-    let authenticator = Authenticator { tokens: tokens(pki.token_key()).into(), anonymous: true };
+    let authenticator = Authenticator {
+        tokens: tokens(pki.token_key()).into(),
+        anonymous: true,
+        front_proxy: Some(pki.front_proxy()),
+    };
     let token = authenticator.tokens.issue(pod_spec(None), at(0)).expect("issued").token;
     let objects = Objects::with(PRESENT);
     let ask = |pairs: &[(&'static str, &str)], certificate, now| {

@@ -19,6 +19,7 @@ pub(super) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-
 pub struct ClientCertificate {
     user: User,
     not_after: Timestamp,
+    front_proxy: bool,
 }
 
 /// A verified certificate that names nobody.
@@ -51,7 +52,17 @@ impl ClientCertificate {
         user.extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={}", fingerprint(der))]);
         let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
             .map_err(|_| ClientCertificateError::NotX509)?;
-        Ok(ClientCertificate { user, not_after })
+        Ok(ClientCertificate { user, not_after, front_proxy: false })
+    }
+
+    /// Says that the certificate is of the authority of front proxies.
+    pub fn of_front_proxy(mut self, yes: bool) -> Self {
+        self.front_proxy = yes;
+        self
+    }
+
+    pub fn is_front_proxy(&self) -> bool {
+        self.front_proxy
     }
 
     /// The user, while the certificate lives.

@@ -134,9 +134,9 @@ fn parameters(now: Timestamp, life: Duration) -> CertificateParams {
 }
 
 /// Makes the self-signed certificate of an authority.
-pub fn authority(key: &KeyPair, now: Timestamp) -> Result<String, CertificateError> {
+pub fn authority(key: &KeyPair, name: &str, now: Timestamp) -> Result<String, CertificateError> {
     let mut parameters = parameters(now, CA_LIFE);
-    parameters.distinguished_name.push(DnType::CommonName, "sampan-ca");
+    parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -1,8 +1,11 @@
-//! The server's side of TLS: a certificate that can be exchanged while connections are open.
+//! Certificates that can be exchanged while connections are open: the server's, and the one with which
+//! it asks others.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -39,5 +42,16 @@ fn certified(certificate: &KeyedCertificate) -> Result<Arc<CertifiedKey>, rustls
 impl ResolvesServerCert for ServingCertificate {
     fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current())
+    }
+}
+
+impl ResolvesClientCert for ServingCertificate {
+    fn resolve(&self, _hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let current = self.current();
+        current.key.choose_scheme(schemes).is_some().then_some(current)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }

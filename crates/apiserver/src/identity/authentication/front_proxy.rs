@@ -1,0 +1,57 @@
+//! Users that a front proxy tells of: another API server, or whoever has a certificate of the
+//! request-header authority, authenticated them and puts their names into headers.
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
+
+use super::ClientCertificate;
+use crate::identity::pki::{FRONT_PROXY_NAME, is_signed_by};
+use crate::identity::{ANONYMOUS, AUTHENTICATED_GROUP, User};
+
+const EXTRA: &str = "x-remote-extra-";
+
+/// The authority of front proxies.
+#[derive(Clone, Debug)]
+pub struct FrontProxy {
+    public_key: Vec<u8>,
+}
+
+impl FrontProxy {
+    /// `public_key` is the authority's, as an uncompressed point.
+    pub fn new(public_key: &[u8]) -> Self {
+        FrontProxy { public_key: public_key.to_vec() }
+    }
+
+    /// Whether a certificate, whose chain is verified, is a front proxy's.
+    pub fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
+        is_signed_by(certificate, &self.public_key)
+    }
+}
+
+/// The user of the headers; none where the certificate is not the proxy's, or nobody is named.
+pub(super) fn user(proxy: &ClientCertificate, headers: &HeaderMap, now: Timestamp) -> Option<User> {
+    if proxy.user(now).ok()?.name != FRONT_PROXY_NAME {
+        return None;
+    }
+    let texts = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    };
+    let name = texts("x-remote-user").into_iter().next()?;
+    let mut user = User { name, ..User::default() };
+    user.uid = texts("x-remote-uid").into_iter().next().unwrap_or_default();
+    for group in texts("x-remote-group") {
+        user.add_group(&group);
+    }
+    if user.name != ANONYMOUS {
+        user.add_group(AUTHENTICATED_GROUP);
+    }
+    for name in headers.keys() {
+        let Some(key) = name.as_str().strip_prefix(EXTRA) else { continue };
+        let Ok(key) = percent_decode_str(key).decode_utf8() else { continue };
+        user.extra.insert(key.to_ascii_lowercase(), texts(name.as_str()));
+    }
+    Some(user)
+}
