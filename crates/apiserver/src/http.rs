@@ -231,8 +231,9 @@ async fn resource(
         let subresource = def.subresource(subresource).ok_or_else(Status::no_such_route)?;
         if subresource.role == sampan_api::table::SubresourceRole::Connect {
             let mut context = Context::new(user);
+            let errors = negotiate::accepted_error(request.headers(), request.uri().query());
             let answered = connect::connect(server, request, &route, subresource, &mut context).await;
-            let mut response = answered.unwrap_or_else(|status| answer::status(&status));
+            let mut response = answered.unwrap_or_else(|status| answer::status(&status, errors));
             answer::warn(&mut response, &context.warnings);
             return Ok(response);
         }
