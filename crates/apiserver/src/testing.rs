@@ -69,7 +69,7 @@ impl TestServer {
         let follower = tokio::spawn(async move {
             following.follow(std::future::pending()).await.expect("the store can be followed");
         });
-        let authenticator = Authenticator { tokens, anonymous: true };
+        let authenticator = Authenticator { tokens, anonymous: true, front_proxy: None };
         let server =
             ApiServer::new(registry, authenticator, "localhost:6443".to_owned(), Surroundings::default());
         let connection = Connection { certificate: Some(certificate) };
