@@ -15,6 +15,7 @@ mod batch;
 mod config;
 mod container;
 mod cron;
+mod definition;
 mod field;
 mod metadata;
 mod namespace;
@@ -51,6 +52,9 @@ pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
     content(group, kind, &root, &mut faults);
     if (group, kind) == ("", "Pod") {
         pod::only_on_create(&root, &mut faults);
+    }
+    if (group, kind) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
+        definition::create(&root, &mut faults);
     }
     faults.into_causes()
 }
@@ -98,6 +102,9 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
         ("", "Node") => node::update(&root, &before, &mut faults),
         ("", "ResourceQuota") => quota::update(&root, &before, &mut faults),
         ("apps", _) => apps::update(kind, &root, &before, &mut faults),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            definition::update(&root, &before, &mut faults);
+        }
         ("batch", _) => batch::update(kind, &root, &before, &mut faults),
         ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
@@ -150,6 +157,7 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("storage.k8s.io", "StorageClass") => storage::class(root, faults),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(root, faults),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::content(root, faults),
         ("coordination.k8s.io", "Lease") => policy::lease(root, faults),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::autoscaler(root, faults),
         _ => {}

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::admission::webhooks::Webhooks;
 use crate::cache::{Cache, Caches, LoadError};
+use crate::custom::conversion::Converters;
 use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
@@ -171,6 +172,7 @@ pub struct Registry {
     table: RwLock<Table>,
     resources: RwLock<HashMap<Gvr, Served>>,
     definitions: definitions::Definitions,
+    pub(crate) converters: Converters,
     pub allocators: Allocators,
     pub(crate) quota_turns: crate::admission::Turns,
     /// Who may do what; set when a server begins to serve this, and nobody may anything before.
@@ -205,6 +207,7 @@ impl Registry {
             caches: Caches::default(),
             resources: RwLock::new(HashMap::new()),
             definitions: definitions::Definitions::default(),
+            converters: Converters::default(),
             table: RwLock::new(table.clone()),
             allocators,
             quota_turns: crate::admission::Turns::default(),

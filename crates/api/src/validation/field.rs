@@ -138,6 +138,13 @@ impl Faults {
         self.causes
     }
 
+    /// A fault that was found elsewhere.
+    pub fn push(&mut self, cause: Cause) {
+        if self.causes.len() < self.limit && !self.causes.contains(&cause) {
+            self.causes.push(cause);
+        }
+    }
+
     /// How many were found; to learn whether a part of an object added any.
     pub fn count(&self) -> usize {
         self.causes.len()

@@ -128,6 +128,7 @@ impl Registry {
         match fresh {
             None => {
                 self.change_table(&removed, &[]);
+                self.converters.forget(name);
                 if let Some(old) = old {
                     self.caches.forget(&old.prefix);
                 }
