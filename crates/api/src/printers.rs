@@ -45,6 +45,19 @@ pub fn cells(def: &ResourceDef, object: &Value, now: Timestamp) -> Vec<Value> {
     row.cells
 }
 
+/// The `conditions` of an object's row; none for most.
+pub fn row_conditions(def: &ResourceDef, object: &Value) -> Option<Value> {
+    if def.custom || !def.gvr.group.is_empty() || def.kind != "Pod" {
+        return None;
+    }
+    let (reason, message) = match text(&object["status"]["phase"]) {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
+}
+
 fn print(def: &ResourceDef, row: &mut Row<'_>) {
     let printer = match (def.custom, def.gvr.group.as_ref()) {
         (true, _) => None,

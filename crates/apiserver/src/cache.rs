@@ -176,6 +176,11 @@ impl Cache {
         self.latest.subscribe()
     }
 
+    /// How many wait for events.
+    pub fn watchers(&self) -> usize {
+        self.latest.receiver_count()
+    }
+
     /// The number of objects.
     pub fn len(&self) -> usize {
         self.state.read().objects.len()

@@ -97,3 +97,6 @@ impl FrameBudget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! ends with 410, so that its client lists again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sampan_api::custom::Conversion;
 use sampan_api::object::ObjectRef;
@@ -17,6 +18,12 @@ use crate::registry::{Registry, Resource, Selection};
 
 /// Events that one step of a watcher reads at most.
 const BATCH: usize = 512;
+
+/// What waking one watcher costs, roughly: with very many of them, each is woken so rarely that all
+/// together take half a processor, and gets what happened meanwhile at once.
+const WAKE: Duration = Duration::from_micros(10);
+/// The longest that a watcher is left alone, and the shortest that is worth a timer.
+const PACE: std::ops::RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(100);
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +131,12 @@ impl Watcher {
             self.cursor = complete;
         }
         self.cursor
+    }
+
+    /// How long to leave this watcher alone after it got something; none while watchers are few.
+    pub fn pace(&self) -> Option<Duration> {
+        let pace = WAKE * u32::try_from(self.resource.cache.watchers()).unwrap_or(u32::MAX);
+        (pace >= *PACE.start()).then(|| pace.min(*PACE.end()))
     }
 
     /// What existed at the start, for the first call and in the stored version; nothing afterwards.

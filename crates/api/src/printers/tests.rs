@@ -307,3 +307,17 @@ fn durations_are_short() {
         assert_eq!(duration(seconds), expected, "{seconds}");
     }
 }
+
+#[test]
+fn rows_of_pods_that_ended_say_so() {
+    let table = crate::table::Table::builtin();
+    let check = |resource: &str, phase: &str, expected: Option<&str>| {
+        let def = table.by_name(resource).expect("a resource");
+        let conditions = row_conditions(def, &serde_json::json!({"status": {"phase": phase}}));
+        assert_eq!(conditions.map(|all| all[0]["reason"].clone()), expected.map(Value::from), "{resource}");
+    };
+    check("pods", "Succeeded", Some("Succeeded"));
+    check("pods", "Failed", Some("Failed"));
+    check("pods", "Running", None);
+    check("namespaces", "Failed", None);
+}

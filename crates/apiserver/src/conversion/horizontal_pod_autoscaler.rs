@@ -3,6 +3,7 @@
 //! v1 knows one metric, the CPU's utilisation. What else v2 holds travels in v1 in annotations, as
 //! upstream does, so that a client that reads and writes v1 loses nothing.
 
+use sampan_api::schema;
 use serde_json::{Map, Value, json};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -22,6 +23,15 @@ fn is_cpu_utilization(metric: &Value) -> bool {
     metric["type"] == "Resource" && metric["resource"]["name"] == "cpu"
 }
 
+/// Whether what an annotation carries is of the field's type: anybody may write annotations, and what
+/// is stored must be of its kind.
+fn fits(owner: &str, field: &str, value: &Value) -> bool {
+    let types = schema::builtin();
+    let Some(kind) = types.lookup("io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler") else { return false };
+    let mut object = json!({owner: {field: value}});
+    schema::check(types, kind, &mut object).mistyped.is_none()
+}
+
 fn part<'a>(object: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
     object.get_mut(name)?.as_object_mut()
 }
@@ -32,7 +42,8 @@ pub fn to_v2(object: &mut Value) {
             .pointer_mut("/metadata/annotations")
             .and_then(Value::as_object_mut)
             .and_then(|annotations| annotations.remove(annotation))
-            .and_then(|text| serde_json::from_str(text.as_str()?).ok());
+            .and_then(|text| serde_json::from_str(text.as_str()?).ok())
+            .filter(|value| fits(owner, field, value));
         if let (Some(value), Some(owner)) = (carried, part(object, owner)) {
             owner.insert(field.to_owned(), value);
         }
@@ -104,5 +115,26 @@ fn drop_empty_annotations(object: &mut Value) {
         && metadata.get("annotations").and_then(Value::as_object).is_some_and(Map::is_empty)
     {
         metadata.remove("annotations");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_carry_what_fits_and_nothing_else() {
+        let check = |text: &str, expected: Value| {
+            let mut object =
+                json!({"metadata": {"annotations": {METRICS: text}}, "spec": {"maxReplicas": 2}});
+            to_v2(&mut object);
+            assert_eq!(object, json!({"metadata": {}, "spec": expected}), "{text}");
+        };
+        let pods = json!({"type": "Pods", "pods": {"metric": {"name": "m"},
+            "target": {"type": "AverageValue", "averageValue": "1"}}});
+        check(&json!([pods]).to_string(), json!({"maxReplicas": 2, "metrics": [pods]}));
+        for text in ["", "{", "1", "{\"a\": 1}", "[1]", "[{\"type\": 1}]", "[{\"pods\": []}]"] {
+            check(text, json!({"maxReplicas": 2}));
+        }
     }
 }

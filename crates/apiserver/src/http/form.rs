@@ -54,6 +54,16 @@ pub struct FormKey {
 }
 
 impl FormKey {
+    #[cfg(test)]
+    pub fn json() -> Self {
+        FormKey { shape: Shape::Object, protobuf: false, included: Included::Metadata }
+    }
+
+    #[cfg(test)]
+    pub fn protobuf() -> Self {
+        FormKey { protobuf: true, ..FormKey::json() }
+    }
+
     /// Whether what is written in it depends on the time of writing.
     pub fn tells_ages(self) -> bool {
         matches!(self.shape, Shape::Table(_))
@@ -160,7 +170,11 @@ impl Writer {
     fn row(&self, object: &ObjectRef, version: MetaVersion, out: &mut BytesMut) -> Result<(), Status> {
         let value: Value = object.decode().map_err(Status::internal)?;
         let cells = Value::Array(printers::cells(&self.def, &value, Timestamp::now()));
-        out.put_slice(format!("{{\"cells\":{cells},\"object\":").as_bytes());
+        out.put_slice(format!("{{\"cells\":{cells},").as_bytes());
+        if let Some(conditions) = printers::row_conditions(&self.def, &value) {
+            out.put_slice(format!("\"conditions\":{conditions},").as_bytes());
+        }
+        out.put_slice(b"\"object\":");
         match self.included {
             Included::None => out.put_slice(b"null"),
             Included::Metadata => out.put_slice(&metadata_only(object, version)?),

@@ -104,6 +104,8 @@ struct Sender {
     /// The revision of the last bookmark.
     bookmarked: u64,
     deadline: Instant,
+    /// Until when nothing new is looked for, where watchers are very many.
+    rested: Option<Instant>,
     ended: bool,
 }
 
@@ -136,6 +138,7 @@ impl Sender {
             bookmarks,
             bookmarked: 0,
             deadline,
+            rested: None,
             ended: false,
         }
     }
@@ -187,8 +190,17 @@ impl Sender {
                 None => std::future::pending().await,
             }
         };
+        let pause = self.rested;
+        let watcher = &mut self.watcher;
+        let changes = async {
+            if let Some(until) = pause {
+                tokio::time::sleep_until(until).await;
+            }
+            watcher.changes().await
+        };
         tokio::select! {
-            seen = self.watcher.changes() => {
+            seen = changes => {
+                self.rested = self.watcher.pace().map(|pace| Instant::now() + pace);
                 let seen = seen?;
                 // The resource went away or changed its form.
                 self.ended = seen.is_empty();
