@@ -25,6 +25,7 @@ pub mod status;
 pub mod strategic;
 pub mod table;
 pub mod validation;
+pub mod warnings;
 
 pub use object::{Header, Object, OwnerReference};
 pub use resource::Gvr;

@@ -145,7 +145,12 @@ async fn respond(
         }
         Route::Resource(route) => {
             authorize(server, &user, route, &asked.query)?;
-            resource(server, request, route.clone(), asked.query.clone(), user).await
+            let deprecated = sampan_api::warnings::resource(&route.gvr);
+            let answered = resource(server, request, route.clone(), asked.query.clone(), user).await;
+            answered.map(|mut response| {
+                answer::warn(&mut response, deprecated.map(str::to_owned).as_slice());
+                response
+            })
         }
     }
 }

@@ -114,7 +114,11 @@ pub fn status(status: &Status, accepted: Accepted) -> Response<ResponseBody> {
 /// Adds `Warning` headers (RFC 7234, code 299).
 pub fn warn(response: &mut Response<ResponseBody>, warnings: &[String]) {
     let mut bytes = 0;
-    for warning in warnings.iter().take(MAX_WARNINGS) {
+    for (index, warning) in warnings.iter().take(MAX_WARNINGS).enumerate() {
+        // What a write did again after a conflict, it told again.
+        if warnings[..index].contains(warning) {
+            continue;
+        }
         let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
         bytes += escaped.len();
         if bytes > MAX_WARNING_BYTES {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sampan_api::object::ObjectRef;
 use sampan_api::status::Cause;
 use sampan_api::strategic::SchemaMerge;
-use sampan_api::{Object, Status, patch};
+use sampan_api::{Object, Status, patch, warnings};
 use sampan_client::PatchKind;
 use sampan_storage::{CommitError, Entry, Expect, StoreError, Write};
 use serde_json::Value;
@@ -103,6 +103,7 @@ impl Registry {
         let reserved = self.allocators.reserve(resource, &mut object, None)?;
         let faults = rules::faults_of_new(resource, &object);
         refuse_invalid(resource, &object, faults)?;
+        warn(resource, &object, None, context);
         admission::validate(&attributes, Some(&object), context).await?;
 
         let key = resource.key(namespace, &name);
@@ -312,6 +313,9 @@ impl Registry {
         let reserved = self.allocators.reserve(resource, new, Some(old))?;
         let faults = rules::faults_of_update(resource, part, new, old);
         refuse_invalid(resource, new, faults)?;
+        if part == Part::Main {
+            warn(resource, new, Some(old), context);
+        }
         admission::validate(&attributes, Some(new), context).await?;
         Ok(reserved)
     }
@@ -367,6 +371,16 @@ fn expected_revision(object: &Value) -> Result<Option<u64>, Status> {
 /// Whether a write would change nothing: then none is made, so that nobody is woken.
 fn same_but_revision(stored: &ObjectRef, value: &Bytes) -> bool {
     crate::cache::with_revision(value, stored.header.revision) == stored.bytes()
+}
+
+/// Tells the client what is accepted and may not be meant.
+fn warn(resource: &Resource, object: &Value, old: Option<&Value>, context: &mut Context) {
+    let def = &resource.def;
+    context.warnings.extend(if def.custom {
+        warnings::custom(object)
+    } else {
+        warnings::object(&def.gvr.group, &def.kind, object, old)
+    });
 }
 
 fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Result<(), Status> {

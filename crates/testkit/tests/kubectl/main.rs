@@ -1,5 +1,6 @@
 //! Stock kubectl, with no special flags: every command, by what it prints.
 
+mod admission;
 mod cluster;
 mod objects;
 mod pods;
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         .check("replace", objects::replace)
         .check("delete by name, selector, file and all", objects::delete)
         .check("dry run", objects::dry_run)
+        .check("resource quota", admission::quota)
+        .check("limit range", admission::limit_range)
+        .check("pod security", admission::pod_security)
+        .check("priority", admission::priority)
         .check("run and delete a pod", pods::run)
         .check("get pods, wide", pods::get_wide)
         .check("describe pod", pods::describe)
