@@ -138,6 +138,9 @@ pub struct Schema {
     fields: Vec<Field>,
     nodes: Vec<Node>,
     extras: Vec<Extra>,
+    /// Lists and maps that merge in their own way where no field says so: inside of another list or
+    /// map of a custom resource. Index into the extras.
+    inner_extras: HashMap<NodeId, usize>,
     by_name: HashMap<Name, TypeId>,
 }
 
@@ -180,6 +183,11 @@ impl Schema {
     /// What a field has beyond its type; None for most.
     pub fn extra(&self, field: &Field) -> Option<&Extra> {
         self.extras.get((field.extra as usize).checked_sub(1)?)
+    }
+
+    /// How a list or a map merges that stands inside of another one.
+    pub fn inner_extra(&self, node: NodeId) -> Option<&Extra> {
+        self.extras.get(*self.inner_extras.get(&node)?)
     }
 
     /// The full name of a type that is compiled in.

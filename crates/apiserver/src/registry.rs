@@ -62,6 +62,8 @@ pub struct Context {
     pub annotations: BTreeMap<String, String>,
     /// Who owns what a write changes, unless its options name somebody.
     default_manager: String,
+    /// Whether a component of this process writes.
+    in_process: bool,
 }
 
 /// Query parameters of writes.
@@ -80,6 +82,7 @@ impl Context {
     pub fn new(user: User) -> Self {
         Context {
             default_manager: managed::manager_of_user(&user.name),
+            in_process: true,
             user,
             options: WriteOptions::default(),
             warnings: Vec::new(),
@@ -94,7 +97,8 @@ impl Context {
 
     /// A request from outside: its user agent tells who manages what it writes.
     pub fn of_agent(user: User, user_agent: &str) -> Self {
-        Context { default_manager: manager_of_agent(user_agent), ..Context::new(user) }
+        let default_manager = manager_of_agent(user_agent);
+        Context { default_manager, in_process: false, ..Context::new(user) }
     }
 
     /// The field manager of what is written.

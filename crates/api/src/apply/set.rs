@@ -186,19 +186,24 @@ impl FieldSet {
     }
 
     /// Follows types that became atomic since the set was written: who owned a part owns the whole.
-    pub fn reconciled(&self, typed: Typed<'_>) -> FieldSet {
-        let nodes = self.nodes.iter().map(|node| {
+    pub fn reconcile(&mut self, typed: Typed<'_>) {
+        for node in &mut self.nodes {
+            if node.below.is_empty() {
+                continue;
+            }
             let inner = match &node.element {
                 Element::Field(name) => typed.field(name),
                 Element::Key(_) | Element::Value(_) | Element::Index(_) => typed.item(),
             };
-            let Some(inner) = inner.filter(|_| !node.below.is_empty()) else { return node.clone() };
-            if inner.is_atomic() {
-                return Node { element: node.element.clone(), member: true, below: FieldSet::default() };
+            match inner {
+                Some(inner) if inner.is_atomic() => {
+                    node.member = true;
+                    node.below = FieldSet::default();
+                }
+                Some(inner) => node.below.reconcile(inner),
+                None => {}
             }
-            Node { element: node.element.clone(), member: node.member, below: node.below.reconciled(inner) }
-        });
-        FieldSet { nodes: nodes.collect() }
+        }
     }
 
     /// Every member, in order.

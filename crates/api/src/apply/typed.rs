@@ -71,7 +71,13 @@ impl<'s> Typed<'s> {
     }
 
     fn of(self, node: NodeId) -> Self {
-        Typed { schema: self.schema, node: self.schema.resolve(node), list: None, atomic: false }
+        let extra = self.schema.inner_extra(node);
+        Typed {
+            schema: self.schema,
+            node: self.schema.resolve(node),
+            list: extra.and_then(|extra| extra.list.as_ref()),
+            atomic: extra.is_some_and(|extra| extra.atomic),
+        }
     }
 
     fn of_field(self, field: &'s Field) -> Self {

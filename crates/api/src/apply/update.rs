@@ -150,8 +150,9 @@ impl<'a> Step<'a> {
         manager: &Manager,
         force: bool,
     ) -> Result<Comparison, UpdateError> {
-        let mut comparisons: BTreeMap<String, Option<Comparison>> = BTreeMap::new();
-        comparisons.insert(self.api_version.to_owned(), Some(comparison));
+        let with_changed = |comparison: Comparison| (comparison.changed(), comparison);
+        let mut comparisons: BTreeMap<String, Option<(FieldSet, Comparison)>> = BTreeMap::new();
+        comparisons.insert(self.api_version.to_owned(), Some(with_changed(comparison)));
         let mut conflicts = Vec::new();
         let mut left: BTreeMap<Manager, Option<FieldSet>> = BTreeMap::new();
         for (other, owned) in &managed.entries {
@@ -159,15 +160,15 @@ impl<'a> Step<'a> {
                 continue;
             }
             if !comparisons.contains_key(&owned.api_version) {
-                comparisons.insert(owned.api_version.clone(), self.compare_at(&owned.api_version, old, new)?);
+                let there = self.compare_at(&owned.api_version, old, new)?;
+                comparisons.insert(owned.api_version.clone(), there.map(with_changed));
             }
             // Who wrote at a version that is no longer served owns nothing.
-            let Some(comparison) = &comparisons[&owned.api_version] else {
+            let Some((changed, comparison)) = &comparisons[&owned.api_version] else {
                 left.insert(other.clone(), None);
                 continue;
             };
-            let changed = comparison.changed();
-            let lost = owned.fields.intersection(&changed);
+            let lost = owned.fields.intersection(changed);
             conflicts.extend(lost.paths().into_iter().map(|path| Conflict { manager: other.clone(), path }));
             if !lost.is_empty() || !comparison.removed.is_empty() {
                 let kept = owned.fields.difference(&lost).difference(&comparison.removed);
@@ -190,7 +191,11 @@ impl<'a> Step<'a> {
             }
         }
         managed.entries.retain(|_, owned| !owned.fields.is_empty());
-        Ok(comparisons.remove(self.api_version).flatten().unwrap_or_default())
+        Ok(comparisons
+            .remove(self.api_version)
+            .flatten()
+            .map(|(_, comparison)| comparison)
+            .unwrap_or_default())
     }
 
     fn compare_at(&self, version: &str, old: &Value, new: &Value) -> Result<Option<Comparison>, UpdateError> {
@@ -213,7 +218,7 @@ impl<'a> Step<'a> {
     fn reconcile(&self, managed: &mut Managed) {
         for owned in managed.entries.values_mut() {
             if let Some(typed) = self.versions.typed(&owned.api_version) {
-                owned.fields = owned.fields.reconciled(typed);
+                owned.fields.reconcile(typed);
             }
         }
     }

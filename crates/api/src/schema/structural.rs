@@ -68,7 +68,21 @@ impl Builder {
                 return Err(StructuralError::UnknownType { path: path.to_owned(), text: other.to_owned() });
             }
         };
-        Ok(self.add(node))
+        Ok(self.add_merging(node, definition))
+    }
+
+    /// A list or a map that does not merge as others do is a node of its own.
+    fn add_merging(&mut self, node: Node, definition: &Value) -> NodeId {
+        let list = list_type(definition).filter(|list| *list != ListType::Atomic);
+        let atomic = is_atomic(definition);
+        if list.is_none() && !(atomic && matches!(node, Node::Map(_))) {
+            return self.add(node);
+        }
+        self.schema.nodes.push(node);
+        let id = NodeId(self.schema.nodes.len() as u32 - 1);
+        self.schema.inner_extras.insert(id, self.schema.extras.len());
+        self.schema.extras.push(Extra { list, atomic, ..Extra::default() });
+        id
     }
 
     fn object(&mut self, name: String, definition: &Value, path: &str) -> Result<Node, StructuralError> {
@@ -134,7 +148,7 @@ impl Builder {
         Ok(self.define(TypeDef {
             name: Cow::Owned(name),
             body,
-            atomic: text(definition, "x-kubernetes-map-type") == "atomic",
+            atomic: is_atomic(definition),
             inline: !is_root,
             documentation: documentation(definition),
             description: 0,
@@ -142,15 +156,9 @@ impl Builder {
     }
 
     fn extra(&mut self, definition: &Value) -> u32 {
-        let list = match text(definition, "x-kubernetes-list-type") {
-            "atomic" => Some(ListType::Atomic),
-            "set" => Some(ListType::Set),
-            "map" => Some(ListType::Map(names(definition, "x-kubernetes-list-map-keys"))),
-            _ => None,
-        };
         let extra = Extra {
-            list,
-            atomic: text(definition, "x-kubernetes-map-type") == "atomic",
+            list: list_type(definition),
+            atomic: is_atomic(definition),
             nullable: flag(definition, "nullable"),
             default: definition.get("default").map(|value| Cow::Owned(value.to_string())),
             enumeration: names(definition, "enum"),
@@ -230,6 +238,19 @@ impl Builder {
         self.schema.types.push(definition);
         id
     }
+}
+
+fn list_type(definition: &Value) -> Option<ListType> {
+    match text(definition, "x-kubernetes-list-type") {
+        "atomic" => Some(ListType::Atomic),
+        "set" => Some(ListType::Set),
+        "map" => Some(ListType::Map(names(definition, "x-kubernetes-list-map-keys"))),
+        _ => None,
+    }
+}
+
+fn is_atomic(definition: &Value) -> bool {
+    text(definition, "x-kubernetes-map-type") == "atomic"
 }
 
 fn text<'a>(definition: &'a Value, key: &str) -> &'a str {

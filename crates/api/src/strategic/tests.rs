@@ -218,4 +218,26 @@ proptest! {
     fn patching_with_itself_changes_nothing(original in object()) {
         prop_assert_eq!(merged(&original, &original), Ok(original));
     }
+    #[test]
+    fn patches_of_different_items_commute(original in object(), ours in object(), theirs in object()) {
+        let renamed = |patch: &Value, prefix: &str| {
+            let items = patch["items"].as_array().into_iter().flatten();
+            let items: Vec<Value> = items
+                .map(|item| json!({"name": format!("{prefix}{}", item["name"]), "v": item["v"]}))
+                .collect();
+            json!({"items": items, "inner": {prefix: patch["inner"]["v"]}})
+        };
+        let (ours, theirs) = (renamed(&ours, "o"), renamed(&theirs, "t"));
+        // The order of items is the later patch's to say; what they hold is not.
+        let sorted = |mut value: Value| {
+            if let Some(items) = value["items"].as_array_mut() {
+                items.sort_by_key(|item| item["name"].to_string());
+            }
+            value
+        };
+        let both = |first: &Value, second: &Value| {
+            sorted(merged(&merged(&original, first).expect("well formed"), second).expect("well formed"))
+        };
+        prop_assert_eq!(both(&ours, &theirs), both(&theirs, &ours));
+    }
 }

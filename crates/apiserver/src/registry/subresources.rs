@@ -163,7 +163,10 @@ impl Registry {
         let pod_name = pod.header.name.to_string();
         let mut change = |budget: &Value, _: &mut Context| spend(budget, &pod_name);
         let place = Place { namespace: Some(namespace), name: &budget, part: Part::Status };
-        let result = self.change(&budgets, place, context, &mut change).await;
+        // The disruption is nobody's field, as upstream.
+        let mut unowned = context.clone();
+        unowned.options.owners_settled = true;
+        let result = self.change(&budgets, place, &mut unowned, &mut change).await;
         result.map(|_| ())
     }
 }

@@ -4,6 +4,7 @@ mod admission;
 mod cluster;
 mod objects;
 mod pods;
+mod server_side_apply;
 mod streams;
 mod workloads;
 
@@ -35,6 +36,12 @@ fn main() -> ExitCode {
         .check("apply --prune", objects::apply_prune)
         .check("apply refuses what is unknown or mistyped", objects::apply_refuses)
         .check("diff", objects::diff)
+        .check("apply --server-side: conflicts", server_side_apply::conflicts)
+        .check("apply --server-side: what is left out", server_side_apply::removes)
+        .check("apply --server-side: status", server_side_apply::status)
+        .check("diff --server-side", server_side_apply::diff)
+        .check("get --show-managed-fields", server_side_apply::tracked)
+        .check("apply, then apply --server-side", server_side_apply::migrates)
         .check("edit", objects::edit)
         .check("label", objects::label)
         .check("annotate", objects::annotate)

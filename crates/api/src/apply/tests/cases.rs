@@ -306,6 +306,8 @@ fn custom_resources_merge_by_their_structural_schema() {
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}},
         "open": {"type": "object", "additionalProperties": {"type": "string"}},
+        "inner": {"type": "object", "additionalProperties":
+            {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}},
     }}}});
     let (schema, id) = Schema::from_structural("com.example.v1.Thing", &definition).expect("structural");
     let kind = One {
@@ -316,19 +318,21 @@ fn custom_resources_merge_by_their_structural_schema() {
     };
     let thing = |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": spec});
     let spec = json!({"list": ["a"], "set": ["a"], "keyed": [{"id": 1, "v": "a"}], "free": {"x": {"y": [1]}},
-        "whole": {"a": "b"}, "open": {"a": "b"}});
+        "whole": {"a": "b"}, "open": {"a": "b"}, "inner": {"k": ["a"]}});
     let live = kind.apply(None, "a", &thing(spec));
     assert_eq!(
         applied(&live, "a"),
         json!({"f:spec": {"f:list": {}, "f:set": {"v:\"a\"": {}},
             "f:keyed": {"k:{\"id\":1}": {".": {}, "f:id": {}, "f:v": {}}},
-            "f:free": {"f:x": {".": {}, "f:y": {}}}, "f:whole": {}, "f:open": {"f:a": {}}}})
+            "f:free": {"f:x": {".": {}, "f:y": {}}}, "f:whole": {}, "f:open": {"f:a": {}},
+            "f:inner": {"f:k": {".": {}, "v:\"a\"": {}}}}})
     );
     let live = kind.apply(
         Some(&live),
         "b",
-        &thing(json!({"set": ["b"], "keyed": [{"id": 2}], "free": {"x": {"z": 1}}, "open": {"c": "d"}})),
+        &thing(json!({"set": ["b"], "keyed": [{"id": 2}], "free": {"x": {"z": 1}}, "open": {"c": "d"}, "inner": {"k": ["b"]}})),
     );
+    assert_eq!(live["spec"]["inner"], json!({"k": ["a", "b"]}));
     assert_eq!(live["spec"]["set"], json!(["a", "b"]));
     assert_eq!(live["spec"]["keyed"], json!([{"id": 1, "v": "a"}, {"id": 2}]));
     assert_eq!(live["spec"]["free"], json!({"x": {"y": [1], "z": 1}}));
