@@ -102,7 +102,7 @@ impl Registry {
         }
         let added: Vec<Arc<ResourceDef>> =
             fresh.values().flat_map(|followed| followed.entries.iter().cloned()).collect();
-        self.change_table(&removed, &added);
+        self.change_table(&removed, &added, false);
         *self.definitions.followed.lock() = fresh;
         normaliser
     }
@@ -127,17 +127,18 @@ impl Registry {
         let removed: Vec<Gvr> = old.iter().flat_map(Followed::gvrs).collect();
         match fresh {
             None => {
-                self.change_table(&removed, &[]);
+                self.change_table(&removed, &[], false);
                 self.converters.forget(name);
                 if let Some(old) = old {
                     self.caches.forget(&old.prefix);
                 }
             }
             Some(fresh) => {
+                let keeps = old.as_ref().is_some_and(|old| fresh.differs_in_life_only(old));
                 if !old.is_some_and(|old| fresh.reads_like(&old)) {
                     self.fill_cache(&fresh).await?;
                 }
-                self.change_table(&removed, &fresh.entries);
+                self.change_table(&removed, &fresh.entries, keeps);
                 self.definitions.followed.lock().insert(name.to_owned(), fresh);
             }
         }
@@ -160,9 +161,19 @@ impl Registry {
         Ok(())
     }
 
-    fn change_table(&self, removed: &[Gvr], added: &[Arc<ResourceDef>]) {
+    /// `keeps` is whether the resources stay what they are, so that their watches go on.
+    fn change_table(&self, removed: &[Gvr], added: &[Arc<ResourceDef>], keeps: bool) {
         let mut table = self.table.write();
         *table = table.change(removed, added);
+        if keeps {
+            let mut resources = self.resources.write();
+            for entry in added {
+                if let Some(served) = resources.get_mut(&entry.gvr) {
+                    served.resource.def = entry.clone();
+                }
+            }
+            return;
+        }
         {
             let mut resources = self.resources.write();
             removed.iter().for_each(|gvr| {
@@ -204,6 +215,11 @@ impl Registry {
 impl Followed {
     fn gvrs(&self) -> impl Iterator<Item = Gvr> {
         self.entries.iter().map(|entry| entry.gvr.clone())
+    }
+
+    /// Whether one of them is being deleted, and that is all.
+    fn differs_in_life_only(&self, other: &Followed) -> bool {
+        ["spec", "names"].into_iter().all(|part| self.source[part] == other.source[part])
     }
 
     /// Whether stored objects read the same under both: same schemas, same selectable fields.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cluster;
+mod custom;
 mod objects;
 mod pods;
 mod server_side_apply;
@@ -76,5 +77,10 @@ fn main() -> ExitCode {
         .check("delete --cascade", workloads::delete_cascade)
         .check("job", workloads::job)
         .check("cordon, taint, drain", workloads::drain)
+        .check("custom resources", custom::define_use_delete)
+        .check("explain a custom resource", custom::explain)
+        .check("refuse bad custom resources and definitions", custom::refuse)
+        .check("status and scale of custom resources", custom::status_and_scale)
+        .check("custom resources after a restart", custom::restart)
         .run()
 }
