@@ -12,11 +12,13 @@ use crate::status::Cause;
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod config;
 mod container;
 mod cron;
 mod definition;
 mod field;
+mod flow_control;
 mod metadata;
 mod namespace;
 mod networking;
@@ -109,6 +111,10 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
         ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::update_priority_class(&root, &before, &mut faults),
+        // What was asked for is what is approved.
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            faults.immutable(&root.get("spec"), &before.get("spec"));
+        }
         ("node.k8s.io", "RuntimeClass") => faults.immutable(&root.get("handler"), &before.get("handler")),
         ("networking.k8s.io", "IngressClass") => networking::update_class(&root, &before, &mut faults),
         _ => {}
@@ -159,6 +165,8 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(root, faults),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::content(root, faults),
         ("coordination.k8s.io", "Lease") => policy::lease(root, faults),
+        ("flowcontrol.apiserver.k8s.io", _) => flow_control::content(kind, root, faults),
+        ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(root, faults),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::autoscaler(root, faults),
         _ => {}
     }
