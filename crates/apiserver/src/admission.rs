@@ -18,6 +18,7 @@ mod certificates;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod expressions;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod persistent_volume_claim_resize;
@@ -31,6 +32,7 @@ mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 mod tests;
+pub mod validating_admission_policy;
 pub mod webhooks;
 
 pub use resource_quota::{Charge, Turns};
@@ -188,6 +190,9 @@ async fn run_validating(
     if let Some(object) = object {
         validate_inside(attributes, object, context).await?;
     }
+    crate::custom::rules::check(attributes, object)?;
+    validating_admission_policy::check(attributes, object)?;
+    validating_admission_policy::validate(attributes, object, context).await?;
     webhooks::validate(attributes, object, context).await
 }
 

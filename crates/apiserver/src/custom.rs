@@ -3,6 +3,7 @@
 //! That their resources are served is the registry's doing, which follows them with the store's events.
 
 pub mod conversion;
+pub mod rules;
 
 mod controller;
 

@@ -18,6 +18,7 @@ use sampan_client::{ListOptions, ObjectList};
 use sampan_storage::Store;
 use tokio::sync::watch;
 
+use crate::admission::validating_admission_policy::Policies;
 use crate::admission::webhooks::Webhooks;
 use crate::cache::{Cache, Caches, LoadError};
 use crate::custom::conversion::Converters;
@@ -185,6 +186,7 @@ pub struct Registry {
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
     pub webhooks: Webhooks,
+    pub policies: Policies,
 }
 
 /// Why the registry could not start.
@@ -219,6 +221,7 @@ impl Registry {
             tokens,
             admission_metrics: OnceLock::new(),
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
         };
         for def in table.entries() {
             registry.serve(def.clone());

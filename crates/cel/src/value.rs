@@ -228,6 +228,10 @@ impl<'a> List<'a> {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn get(&self, at: usize) -> Option<Value<'a>> {
         match self {
             List::Json { items, of, .. } => items.get(at).map(|item| Value::from_json(item, *of)),
@@ -247,6 +251,10 @@ impl<'a> Map<'a> {
             Map::Owned(map) => map.entries.len(),
             Map::Variables => 0,
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The value of a key; for a structure, of a field by the name that expressions use.

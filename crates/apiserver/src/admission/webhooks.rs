@@ -16,10 +16,10 @@ use crate::cache::Snapshot;
 use crate::registry::{Context, Registry};
 
 mod call;
-mod hook;
-mod matching;
+pub(super) mod hook;
+pub(super) mod matching;
 mod mutating;
-mod review;
+pub(super) mod review;
 mod validating;
 
 pub use mutating::Mutation;
@@ -87,7 +87,7 @@ impl Phase {
     }
 }
 
-fn is_exempt(gvr: &Gvr) -> bool {
+pub(super) fn is_exempt(gvr: &Gvr) -> bool {
     gvr.group == GROUP && EXEMPT.contains(&gvr.resource.as_ref())
 }
 

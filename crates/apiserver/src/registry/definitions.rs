@@ -199,7 +199,14 @@ impl Registry {
                 !one.custom && one.gvr.group == entry.gvr.group && one.gvr.resource == entry.gvr.resource
             })
         };
-        let entries: Vec<_> = entries.into_iter().filter(|entry| !is_builtin(entry)).map(Arc::new).collect();
+        let with_rules = |mut entry: ResourceDef| {
+            if let Some(version) = entry.version.as_mut().map(Arc::make_mut) {
+                version.rules = crate::custom::rules::of(version);
+            }
+            Arc::new(entry)
+        };
+        let entries: Vec<_> =
+            entries.into_iter().filter(|entry| !is_builtin(entry)).map(with_rules).collect();
         let first = entries.first()?;
         let terminating = first.version.as_ref().is_some_and(|version| version.terminating);
         Some(Followed {

@@ -43,8 +43,8 @@ fn is_zero(value: &Value<'_>) -> bool {
         Value::Double(double) => *double == 0.0,
         Value::String(text) => text.is_empty(),
         Value::Bytes(bytes) => bytes.is_empty(),
-        Value::List(list) => list.len() == 0,
-        Value::Map(map) => map.len() == 0,
+        Value::List(list) => list.is_empty(),
+        Value::Map(map) => map.is_empty(),
         Value::Optional(None) => true,
         _ => false,
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod custom;
 mod objects;
 mod pods;
+mod policies;
 mod server_side_apply;
 mod streams;
 mod workloads;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
         .check("limit range", admission::limit_range)
         .check("pod security", admission::pod_security)
         .check("priority", admission::priority)
+        .check("a validating policy denies, warns, and has parameters", policies::validating)
+        .check("a policy that cannot be is refused", policies::refused)
+        .check("rules of a custom resource", policies::rules)
         .check("run and delete a pod", pods::run)
         .check("get pods, wide", pods::get_wide)
         .check("describe pod", pods::describe)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::{Selector, SelectorError};
+use sampan_cel::conditions::{Conditions, Offered, environment};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,7 +30,8 @@ pub struct Hook {
     pub review_version: Option<ReviewVersion>,
     /// `reinvocationPolicy: IfNeeded`.
     pub reinvoked: bool,
-    pub conditions: Vec<Condition>,
+    /// `matchConditions`.
+    pub conditions: Result<Conditions, String>,
 }
 
 /// Whether a dry run may reach a webhook.
@@ -50,10 +52,9 @@ pub enum ReviewVersion {
 
 /// A match condition: a CEL expression that must hold for the webhook to be asked.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Condition {
-    pub name: String,
-    #[allow(dead_code)]
-    pub expression: String,
+struct Condition {
+    name: String,
+    expression: String,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +101,16 @@ pub fn compile(registry: &Registry, object: &ObjectRef) -> Vec<Arc<Hook>> {
     }
 }
 
+/// A stored condition that cannot be compiled comes from a server that knows more.
+fn conditions(raw: &[Condition]) -> Result<Conditions, String> {
+    let pairs = raw.iter().map(|one| (one.name.as_str(), one.expression.as_str()));
+    let offered = Offered { authorizer: true, ..Offered::default() };
+    Conditions::compile(pairs, &environment(offered, &[])).map_err(|faults| {
+        let told: Vec<String> = faults.iter().map(|(_, error)| error.to_string()).collect();
+        told.join(", ")
+    })
+}
+
 fn hook(registry: &Registry, configuration: &str, raw: Raw) -> Hook {
     let selector = |json: Option<Value>| match json {
         None | Some(Value::Null) => Ok(Selector::everything()),
@@ -127,6 +138,6 @@ fn hook(registry: &Registry, configuration: &str, raw: Raw) -> Hook {
         },
         review_version: raw.admission_review_versions.iter().find_map(known),
         reinvoked: raw.reinvocation_policy.as_deref() == Some("IfNeeded"),
-        conditions: raw.match_conditions,
+        conditions: conditions(&raw.match_conditions),
     }
 }

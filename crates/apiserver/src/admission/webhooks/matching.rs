@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use sampan_api::selector::Selector;
+use sampan_api::selector::{Selector, SelectorError};
 use sampan_api::table::ResourceDef;
 use sampan_api::{Gvr, Status};
+use sampan_cel::conditions::Verdict;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::{Attributes, Operation};
 use super::hook::Hook;
+use crate::admission::expressions::{RequestAuthorizer, Subject};
 use crate::admission::namespace_lifecycle::NAMESPACES;
+use crate::registry::Context;
 
 /// `RuleWithOperations`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -35,9 +38,10 @@ pub fn invocation(
     hook: &Hook,
     attributes: &Attributes<'_>,
     object: Option<&Value>,
+    context: &Context,
 ) -> Result<Option<Invocation>, Status> {
     // A fault in a selector counts only where the rules match.
-    let in_namespace = in_namespace(hook, attributes, object);
+    let in_namespace = in_namespace(&hook.namespaces, attributes, object);
     if in_namespace == Ok(false) {
         return Ok(None);
     }
@@ -48,40 +52,65 @@ pub fn invocation(
     if selected == Ok(false) {
         return Ok(None);
     }
-    let Some(def) = matching_def(hook, attributes) else { return Ok(None) };
+    let Some(def) = matching_def(&hook.rules, hook.equivalent, attributes) else { return Ok(None) };
     in_namespace?;
     selected?;
-    if let Some(condition) = hook.conditions.first() {
-        // Fails closed, as an expression that cannot be evaluated does.
-        let why = format!("match condition {:?} cannot be evaluated", condition.name);
-        return Err(Status::forbidden(attributes.resource.gvr(), attributes.name, why));
+    Ok(fulfils(hook, attributes, object, &def, context)?.then_some(Invocation { def }))
+}
+
+/// Whether the conditions of a webhook hold. One that cannot be decided fails closed, unless failures
+/// are to be ignored.
+fn fulfils(
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+    def: &Arc<ResourceDef>,
+    context: &Context,
+) -> Result<bool, Status> {
+    let refused = |why: &str| Status::forbidden(attributes.resource.gvr(), attributes.name, why);
+    let conditions = match &hook.conditions {
+        Ok(conditions) if conditions.is_empty() => return Ok(true),
+        Ok(conditions) => conditions,
+        Err(_) if hook.ignores_failures => return Ok(false),
+        Err(error) => return Err(refused(error)),
+    };
+    let subject = Subject::new(attributes, object, def, context);
+    let authorizer = RequestAuthorizer::new(attributes.registry, &context.user);
+    match conditions.evaluate(subject.request(None, &authorizer)) {
+        Verdict::Matches => Ok(true),
+        Verdict::Excluded(_) => Ok(false),
+        Verdict::Failed(_) if hook.ignores_failures => Ok(false),
+        Verdict::Failed(errors) => Err(refused(&errors.join(", "))),
     }
-    Ok(Some(Invocation { def }))
 }
 
 /// The resource under which a rule matches: the request's own, or an equivalent one.
-fn matching_def(hook: &Hook, attributes: &Attributes<'_>) -> Option<Arc<ResourceDef>> {
+pub fn matching_def(
+    rules: &[Rule],
+    equivalent: bool,
+    attributes: &Attributes<'_>,
+) -> Option<Arc<ResourceDef>> {
     let def = &attributes.resource.def;
     let matches = |rule: &Rule, gvr: &Gvr| {
         let scoped = def.namespaced;
         rule.matches(attributes.operation, gvr, attributes.subresource, scoped)
     };
-    if hook.rules.iter().any(|rule| matches(rule, &def.gvr)) {
+    if rules.iter().any(|rule| matches(rule, &def.gvr)) {
         return Some(def.clone());
     }
-    if !hook.equivalent {
+    if !equivalent {
         return None;
     }
     let storage = def.storage.as_ref()?;
     let table = attributes.registry.table();
-    let equivalent = |other: &&Arc<ResourceDef>| {
+    let same_storage = |other: &&Arc<ResourceDef>| {
         other.gvr != def.gvr
             && other.storage.as_ref().is_some_and(|one| one.prefix == storage.prefix)
             && (attributes.subresource.is_empty() || other.subresource(attributes.subresource).is_some())
     };
-    let others: Vec<_> = table.entries().iter().filter(equivalent).collect();
+    let others: Vec<_> = table.entries().iter().filter(same_storage).collect();
     // Earlier rules come first.
-    hook.rules
+    rules
         .iter()
         .find_map(|rule| others.iter().find(|other| matches(rule, &other.gvr)).map(|one| (*one).clone()))
 }
@@ -113,7 +142,7 @@ fn has(list: &[String], wanted: &str) -> bool {
 }
 
 /// Whether the object or its old state has labels that are selected.
-fn selects(selector: &Selector, object: Option<&Value>, old: Option<&Value>) -> bool {
+pub fn selects(selector: &Selector, object: Option<&Value>, old: Option<&Value>) -> bool {
     selector.is_everything()
         || [object, old].into_iter().flatten().any(|object| selector.matches(label_of(object)))
 }
@@ -124,7 +153,11 @@ fn label_of<'a>(object: &'a Value) -> impl Fn(&str) -> Option<&'a str> {
 }
 
 /// Whether the namespace of the request, or the one that it is about, is selected.
-fn in_namespace(hook: &Hook, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<bool, Status> {
+pub fn in_namespace(
+    selector: &Result<Selector, SelectorError>,
+    attributes: &Attributes<'_>,
+    object: Option<&Value>,
+) -> Result<bool, Status> {
     let gvr = attributes.resource.gvr();
     let is_namespace = *gvr == NAMESPACES;
     let namespace = match attributes.namespace {
@@ -132,7 +165,7 @@ fn in_namespace(hook: &Hook, attributes: &Attributes<'_>, object: Option<&Value>
         _ if is_namespace => attributes.name,
         _ => return Ok(true),
     };
-    let selector = hook.namespaces.as_ref().map_err(Status::internal)?;
+    let selector = selector.as_ref().map_err(Status::internal)?;
     if selector.is_everything() {
         return Ok(true);
     }

@@ -57,7 +57,7 @@ impl Mutation {
         }
         let mut mutated = Mutated::Inside;
         for (at, hook) in self.hooks.clone().iter().enumerate() {
-            let Some(invocation) = matching::invocation(hook, attributes, object.as_deref())? else {
+            let Some(invocation) = matching::invocation(hook, attributes, object.as_deref(), context)? else {
                 continue;
             };
             if repeated && !self.again.contains(&at) {

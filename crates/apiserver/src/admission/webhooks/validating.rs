@@ -24,7 +24,7 @@ pub async fn validate(
 ) -> Result<(), Status> {
     let mut concerned: Vec<(&Hook, Invocation)> = Vec::new();
     for hook in hooks {
-        if let Some(invocation) = matching::invocation(hook, attributes, object)? {
+        if let Some(invocation) = matching::invocation(hook, attributes, object, context)? {
             concerned.push((hook, invocation));
         }
     }
