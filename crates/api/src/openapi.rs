@@ -118,9 +118,9 @@ pub fn v2(table: &Table) -> Vec<u8> {
     v2_document(table).to_string().into_bytes()
 }
 
-/// The same as [`V2_PROTOBUF`].
-pub fn v2_protobuf(table: &Table) -> Vec<u8> {
-    protobuf::document(&v2_document(table))
+/// A document of version 2 as [`V2_PROTOBUF`].
+pub fn v2_to_protobuf(document: &Value) -> Vec<u8> {
+    protobuf::document(document)
 }
 
 fn v2_document(table: &Table) -> Value {

@@ -13,6 +13,7 @@ use sampan_api::openapi;
 use sampan_api::table::Table;
 use serde_json::{Value, json};
 
+use crate::aggregator::{Described, merge};
 use crate::registry::Registry;
 
 /// A document with its media type and entity tag.
@@ -29,6 +30,8 @@ pub struct Documents {
     /// `host:port` as clients reach the server.
     address: String,
     made: Mutex<Made>,
+    /// What remote servers say of the groups that they answer.
+    remotes: Mutex<Arc<[Described]>>,
 }
 
 /// What was made of one table.
@@ -40,16 +43,23 @@ struct Made {
 impl Documents {
     pub fn new(registry: Arc<Registry>, address: String) -> Self {
         let made = Mutex::new(Made { table: registry.table(), documents: HashMap::new() });
-        Documents { registry, address, made }
+        Documents { registry, address, made, remotes: Mutex::default() }
     }
 
-    /// The plain JSON document at a path.
+    /// The plain JSON document at a path, of what this server itself answers.
     pub fn get(&self, path: &str) -> Option<Bytes> {
-        self.find(path, "application/json").map(|document| document.bytes)
+        self.make(&self.registry.table(), path, Format::Legacy).map(Bytes::from)
+    }
+
+    /// Takes note of what remote servers say; what was made before is made anew.
+    pub fn set_remotes(&self, described: Vec<Described>) {
+        *self.remotes.lock() = described.into();
+        self.made.lock().documents.clear();
     }
 
     /// The document at a path in the form that the client prefers.
     pub fn find(&self, path: &str, accept: &str) -> Option<Document> {
+        let remotes = self.remotes.lock().clone();
         let format =
             if matches!(path, "/api" | "/apis") { Format::negotiate(accept) } else { Format::Legacy };
         let protobuf = path == "/openapi/v2" && openapi::v2_wants_protobuf(accept);
@@ -64,10 +74,15 @@ impl Documents {
                 return Some(document.clone());
             }
         }
+        let mut ours = self.make(&table, path, format);
+        if !remotes.is_empty() {
+            ours = merge::document(path, format, ours, &remotes);
+        }
         let (bytes, content_type) = if protobuf {
-            (openapi::v2_protobuf(&table), openapi::V2_PROTOBUF)
+            let document = serde_json::from_slice(&ours?).ok()?;
+            (openapi::v2_to_protobuf(&document), openapi::V2_PROTOBUF)
         } else {
-            (self.make(&table, path, format)?, format.content_type())
+            (ours?, format.content_type())
         };
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let etag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();

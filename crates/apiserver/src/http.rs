@@ -16,6 +16,7 @@ use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 
 use crate::ApiServer;
+use crate::aggregator;
 use crate::identity::User;
 use crate::identity::authentication::{ClientCertificate, Impersonation};
 use crate::identity::authorization::Attributes;
@@ -41,6 +42,8 @@ mod write_options;
 pub use asked::Asked;
 pub use form::FormKey;
 use observe::Trace;
+
+pub use answer::text;
 
 /// The body of every response.
 pub type ResponseBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -141,10 +144,16 @@ async fn respond(
             let verb = request.method().as_str().to_ascii_lowercase();
             let path_or_root = if path.is_empty() { "/" } else { path };
             allow(server, &Attributes::path(&user, &verb, path_or_root))?;
+            if let Some(remote) = server.aggregator.remote_of_path(path) {
+                return Ok(aggregator::forward(server, &remote, request, &user).await);
+            }
             non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
         }
         Route::Resource(route) => {
             authorize(server, &user, route, &asked.query)?;
+            if let Some(remote) = server.aggregator.remote(&route.gvr.group, &route.gvr.version) {
+                return Ok(aggregator::forward(server, &remote, request, &user).await);
+            }
             let deprecated = sampan_api::warnings::resource(&route.gvr);
             let answered = resource(server, request, route.clone(), asked.query.clone(), user).await;
             answered.map(|mut response| {

@@ -25,6 +25,7 @@ use sampan_client::node_streams::NodeStreams;
 use serde_json::Value;
 
 pub mod admission;
+pub mod aggregator;
 pub mod bootstrap;
 pub mod cache;
 pub mod conversion;
@@ -53,6 +54,7 @@ mod testing;
 mod bound_objects;
 mod rbac_feed;
 
+use aggregator::Aggregator;
 use documents::Documents;
 use identity::User;
 use identity::authentication::{Authenticator, TokenError, VerifiedToken};
@@ -70,6 +72,8 @@ pub struct ApiServer {
     rbac: Arc<RwLock<Rbac>>,
     /// Where the logs, processes and ports of pods are reached; set once this node runs.
     node: RwLock<Option<Arc<dyn NodeStreams>>>,
+    /// Groups and versions that other servers answer.
+    pub aggregator: Arc<Aggregator>,
     /// Reaches what runs in the cluster, for those who ask through this server.
     pub(crate) proxies: outgoing::Client,
     /// Open exec, attach and port-forward sessions.
@@ -85,6 +89,8 @@ pub struct Surroundings {
     /// What must be ready before the API says so.
     pub health: Readiness,
     pub metrics: sampan_base::metrics::Registry,
+    /// The certificate by which aggregated servers know this one.
+    pub front_proxy: Option<outgoing::ClientIdentity>,
     /// The end of the process; without it, the server is never stopping.
     pub shutdown: Option<Shutdown>,
 }
@@ -102,6 +108,7 @@ impl ApiServer {
         let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
         let _ = registry.rbac.set(rbac.clone());
         Arc::new(ApiServer {
+            aggregator: Arc::new(Aggregator::new(registry.clone(), surroundings.front_proxy)),
             documents: Documents::new(registry.clone(), address),
             registry,
             authenticator,
@@ -129,6 +136,13 @@ impl ApiServer {
     /// deletes the instances of those that are deleted.
     pub async fn follow_definitions(self: Arc<Self>) {
         custom::follow(self.registry.clone()).await;
+    }
+
+    /// Keeps the aggregated APIs current for as long as it is polled.
+    pub async fn follow_aggregated(self: Arc<Self>) {
+        let server = self.clone();
+        let changed = move || server.documents.set_remotes(server.aggregator.described());
+        self.aggregator.clone().follow(changed).await;
     }
 
     /// The API for a component of this process, under its own user.

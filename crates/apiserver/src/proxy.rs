@@ -24,6 +24,7 @@ mod headers;
 mod html;
 mod location;
 
+pub(crate) use headers::identify;
 use location::Rewrite;
 
 /// Where a request is passed on to, and how.

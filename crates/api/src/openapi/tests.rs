@@ -115,7 +115,7 @@ fn the_form_of_version_2_is_negotiated() {
 fn the_protobuf_form_holds_the_same() {
     let table = Table::builtin();
     let json = parse(&v2(&table));
-    let bytes = v2_protobuf(&table);
+    let bytes = v2_to_protobuf(&v2_document(&table));
     let document = fields(&bytes).expect("a message");
     assert_eq!(document[0], (1, &b"2.0"[..]));
     let of = |number: u64| document.iter().find(|(one, _)| *one == number).expect("a field").1;
