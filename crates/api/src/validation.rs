@@ -17,6 +17,7 @@ mod config;
 mod container;
 mod cron;
 mod definition;
+mod extension;
 mod field;
 mod flow_control;
 mod metadata;
@@ -167,6 +168,11 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("coordination.k8s.io", "Lease") => policy::lease(root, faults),
         ("flowcontrol.apiserver.k8s.io", _) => flow_control::content(kind, root, faults),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(root, faults),
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
+        ) => extension::webhooks(kind, root, faults),
+        ("apiregistration.k8s.io", "APIService") => extension::api_service(root, faults),
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::autoscaler(root, faults),
         _ => {}
     }

@@ -11,13 +11,14 @@ use crate::cluster::Cluster;
 use crate::sandbox::beside_this_program;
 
 /// The image that [`Cluster::import_test_image`] makes: a busybox with all its commands, curl,
-/// and the test's web server as `/bin/web`.
+/// the test's web server as `/bin/web`, and its webhooks and aggregated API as `/bin/extension`.
 pub const TEST_IMAGE: &str = "example.com/test:1";
 
 /// Where Debian's package `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";
 
 const WEB: &str = "sampan-testkit-web";
+const EXTENSION: &str = "sampan-testkit-extension";
 
 impl Cluster {
     /// Packs the image [`TEST_IMAGE`] into the node's store.
@@ -61,6 +62,7 @@ pub fn write_root(root: &Path) -> Result<()> {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     install(root, &beside_this_program(WEB)?, "web")?;
+    install(root, &beside_this_program(EXTENSION)?, "extension")?;
     install(root, &on_path("curl")?, "curl")
 }
 

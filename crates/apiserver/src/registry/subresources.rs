@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::read_body::decode_value;
 use super::write::{Part, Place};
 use super::{Body, Context, Registry, Resource, metadata};
+use crate::admission::{self, Attributes, Operation};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
 const BUDGETS: Gvr = Gvr::new("policy", "v1", "poddisruptionbudgets");
@@ -29,13 +30,46 @@ impl Registry {
         body: &Body,
         context: &mut Context,
     ) -> Result<Value, Status> {
-        let body = decode_value(body)?.value;
+        let mut body = decode_value(body)?.value;
+        self.admit_action(resource, subresource, namespace, name, &mut body, context).await?;
         match subresource.name.as_ref() {
             "binding" => self.bind(resource, namespace, name, &body, context).await,
             "eviction" => self.evict(resource, namespace, name, &body, context).await,
             "token" => self.issue_token(resource, namespace, name, body),
             _ => Err(Status::method_not_allowed(&resource.def.gvr, "create")),
         }
+    }
+
+    /// Admission of what an action makes: its body, as a new object of the subresource.
+    async fn admit_action(
+        &self,
+        resource: &Resource,
+        subresource: &Subresource,
+        namespace: Option<&str>,
+        name: &str,
+        body: &mut Value,
+        context: &mut Context,
+    ) -> Result<(), Status> {
+        if let Some(fields) = body.as_object_mut() {
+            let api_version = match subresource.group.as_ref() {
+                "" => subresource.version.to_string(),
+                group => format!("{group}/{}", subresource.version),
+            };
+            fields.entry("apiVersion").or_insert(api_version.into());
+            fields.entry("kind").or_insert(subresource.kind.to_string().into());
+        }
+        let attributes = Attributes {
+            registry: self,
+            resource,
+            subresource: &subresource.name,
+            operation: Operation::Create,
+            namespace,
+            name,
+            old: None,
+            deletion: None,
+        };
+        admission::mutate(&attributes, body, context).await?;
+        admission::validate(&attributes, Some(body), context).await
     }
 
     /// `pods/binding`: gives a pod its node.

@@ -301,7 +301,9 @@ impl Registry {
             old: Some(old),
             deletion: None,
         };
-        if admission::mutate(&attributes, new, context).await? == Mutated::Outside {
+        // A binding was admitted as the object that it is.
+        let admits = part != Part::Subresource("binding");
+        if admits && admission::mutate(&attributes, new, context).await? == Mutated::Outside {
             metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
             rules::complete(resource, new);
         }
@@ -316,7 +318,9 @@ impl Registry {
         if part == Part::Main {
             warn(resource, new, Some(old), context);
         }
-        admission::validate(&attributes, Some(new), context).await?;
+        if admits {
+            admission::validate(&attributes, Some(new), context).await?;
+        }
         Ok(reserved)
     }
 }

@@ -155,7 +155,11 @@ fn document(path: &str, headers: &hyper::HeaderMap) -> Option<Value> {
                 [{"group": GROUP, "version": "v1", "kind": "Flower"}]}}})),
         (_, Some(rest)) => resource(rest, headers),
         (_, None) if path == format!("/openapi/v3/apis/{GROUP}/v1") => {
-            Some(json!({"openapi": "3.0.0", "info": {"title": "flowers", "version": "1"}, "paths": {},
+            Some(json!({"openapi": "3.0.0", "info": {"title": "flowers", "version": "1"}, "paths": {
+                format!("{base}/v1/namespaces/{{namespace}}/flowers/{{name}}"): {"get": {
+                    "x-kubernetes-action": "get",
+                    "x-kubernetes-group-version-kind": {"group": GROUP, "version": "v1", "kind": "Flower"},
+                    "responses": {"200": {"description": "OK"}}}}},
                 "components": {"schemas": {"com.example.Flower": {"type": "object",
                     "description": "A flower of the extension.",
                     "x-kubernetes-group-version-kind": [{"group": GROUP, "version": "v1", "kind": "Flower"}]}}}}))
