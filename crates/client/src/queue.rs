@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const BASE_DELAY: Duration = Duration::from_millis(5);
 /// The longest delay after failures.
 const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Keys that an empty queue keeps room for.
+const KEPT_ROOM: usize = 4096;
 
 /// A queue of keys.
 ///
@@ -117,7 +119,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
                     state.working.insert(key.clone());
-                    if !state.ready.is_empty() {
+                    if state.ready.is_empty() {
+                        state.shrink();
+                    } else {
                         self.shared.changed.notify_one();
                     }
                     return Some(key);
@@ -171,6 +175,14 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
         if !self.working.contains(&key) {
             self.ready.push_back(key);
+        }
+    }
+
+    /// Gives back what a flood of keys took, such as the first list of a large cluster.
+    fn shrink(&mut self) {
+        if self.ready.capacity() > KEPT_ROOM {
+            self.ready.shrink_to(KEPT_ROOM);
+            self.dirty.shrink_to(KEPT_ROOM);
         }
     }
 

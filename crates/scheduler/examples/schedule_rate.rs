@@ -11,7 +11,7 @@ use sampan_api::Object;
 use sampan_scheduler::algorithm::{Algorithm, Decision};
 use sampan_scheduler::cluster::{Cluster, WorkloadKind};
 use sampan_scheduler::node::NodeSpec;
-use sampan_scheduler::pod::PodInfo;
+use sampan_scheduler::pod::{Classes, PodInfo};
 use serde_json::{Value, json};
 
 const NODES: usize = 5000;
@@ -31,7 +31,7 @@ fn pod(name: &str, app: &str, more: &Value) -> Arc<PodInfo> {
     for (key, value) in more.as_object().into_iter().flatten() {
         pod["spec"][key] = value.clone();
     }
-    Arc::new(PodInfo::parse(&object(&pod)).expect("is a pod"))
+    Arc::new(PodInfo::parse(&object(&pod), &mut Classes::default()).expect("is a pod"))
 }
 
 fn cluster() -> Cluster {

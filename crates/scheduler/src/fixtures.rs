@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::labels::Labels;
 use crate::node::NodeSpec;
-use crate::pod::PodInfo;
+use crate::pod::{Classes, PodInfo};
 
 /// Merges `more` into `value`, as RFC 7386 does.
 pub fn with(mut value: Value, more: &Value) -> Value {
@@ -53,7 +53,7 @@ pub fn node(name: &str, more: Value) -> NodeSpec {
 }
 
 pub fn pod(name: &str, more: Value) -> Arc<PodInfo> {
-    Arc::new(PodInfo::parse(&object(&pod_json(name, &more))).expect("is a pod"))
+    Arc::new(PodInfo::parse(&object(&pod_json(name, &more)), &mut Classes::default()).expect("is a pod"))
 }
 
 /// A pod with one container that asks for this.

@@ -21,7 +21,7 @@ use crate::cluster::{Budget, Cluster, NodeChange, WorkloadKind};
 use crate::framework::Refusers;
 use crate::labels::{Labels, selector};
 use crate::node::NodeSpec;
-use crate::pod::{DEFAULT_SCHEDULER, PodInfo};
+use crate::pod::{Classes, DEFAULT_SCHEDULER, PodInfo};
 use crate::queue::Queue;
 
 mod execute;
@@ -64,6 +64,7 @@ pub async fn run(
         config,
         recorder,
         cluster: Cluster::default(),
+        classes: Classes::default(),
         queue: Queue::default(),
         algorithm: Algorithm::default(),
         tasks: JoinSet::new(),
@@ -174,6 +175,7 @@ struct Scheduler {
     writer: Writer,
     recorder: EventRecorder,
     cluster: Cluster,
+    classes: Classes,
     queue: Queue,
     algorithm: Algorithm,
     tasks: JoinSet<Finished>,
@@ -199,7 +201,9 @@ impl Scheduler {
 
     fn applied(&mut self, source: Source, object: &ObjectRef) {
         let result = match source {
-            Source::Pods => PodInfo::parse(object).map(|pod| self.pod_applied(Arc::new(pod))),
+            Source::Pods => {
+                PodInfo::parse(object, &mut self.classes).map(|pod| self.pod_applied(Arc::new(pod)))
+            }
             Source::Nodes => NodeSpec::parse(object).map(|node| {
                 let change = self.cluster.set_node(node);
                 self.minds = self.minds.and(minds_of(change));
@@ -327,7 +331,8 @@ impl Scheduler {
             None => None,
         };
         let known = pod.unscheduled.as_ref();
-        let told = known.is_some_and(|(reason, message)| {
+        let told = known.is_some_and(|known| {
+            let (reason, message) = &**known;
             **reason == *execute::UNSCHEDULABLE && **message == *refusal.message
         });
         let mut newer = PodInfo::clone(pod);
