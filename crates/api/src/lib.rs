@@ -8,6 +8,7 @@ pub mod apply;
 pub mod custom;
 pub mod defaults;
 pub mod discovery;
+pub mod flow_control;
 pub mod names;
 pub mod object;
 pub mod openapi;

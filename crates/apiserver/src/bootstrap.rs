@@ -36,6 +36,7 @@ pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Sta
         create(registry, &gvr, namespace, object.object).await
     }))
     .await?;
+    crate::fairness::feed::ensure(registry).await?;
     for (name, value, purpose) in [
         ("system-node-critical", 2_000_001_000, "Pods without which a node does not work."),
         ("system-cluster-critical", 2_000_000_000, "Pods without which the cluster does not work."),

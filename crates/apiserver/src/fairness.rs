@@ -24,7 +24,6 @@ use tokio::sync::Notify;
 use crate::identity::authorization::Attributes;
 
 pub mod allocation;
-pub mod bootstrap;
 pub mod dump;
 pub mod feed;
 pub mod level;
@@ -90,7 +89,8 @@ impl Fairness {
     pub fn new(concurrency: Concurrency, registry: &Registry) -> Arc<Self> {
         let metrics = metrics::FairnessMetrics::new(registry);
         let total = concurrency.total();
-        let plan = Plan::build(total, &[], &[], &Plan::default(), |schema, level| metrics.series(schema, level));
+        let plan =
+            Plan::build(total, &[], &[], &Plan::default(), |schema, level| metrics.series(schema, level));
         let fairness = Arc::new(Fairness {
             total,
             plan: RwLock::new(Arc::new(plan)),

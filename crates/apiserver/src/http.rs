@@ -6,26 +6,25 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use sampan_api::Status;
-use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 
 use crate::ApiServer;
 use crate::aggregator;
 use crate::identity::User;
-use crate::identity::authentication::{ClientCertificate, Impersonation};
-use crate::identity::authorization::Attributes;
+use crate::identity::authentication::ClientCertificate;
+use crate::metrics::Observed;
 use crate::registry::{Context, MAX_BODY};
 use crate::route::{Query, ResourceRoute, Route};
 
 mod answer;
 mod asked;
 mod body;
+mod chain;
 mod connect;
 mod form;
 mod health;
@@ -36,12 +35,15 @@ mod observe;
 mod options;
 mod read;
 mod watch;
+mod watch_limit;
 mod write;
 mod write_options;
 
 pub use asked::Asked;
 pub use form::FormKey;
+use negotiate::Accepted;
 use observe::Trace;
+pub use watch_limit::WatchLimit;
 
 pub use answer::text;
 
@@ -57,7 +59,7 @@ pub struct Connection {
     pub certificate: Option<ClientCertificate>,
 }
 
-/// Answers one request. Never fails: what goes wrong is a `Status`.
+/// Answers one request: the outer part of the chain, which goes on in [`chain`]. Never fails: what goes wrong is a `Status`.
 pub async fn handle(
     server: Arc<ApiServer>,
     request: Request<Incoming>,
@@ -89,22 +91,7 @@ async fn answer_asked(
     let observed = metrics.begin(asked, || is_served(server, asked), received);
     let trace = Trace::begin(&request, received);
     let errors = negotiate::accepted_error(request.headers(), request.uri().query());
-    // A fault in one request must not take the connection's other requests down.
-    let chain = AssertUnwindSafe(respond(server, request, connection, asked)).catch_unwind();
-    let answered = if asked.is_long_running() {
-        chain.await
-    } else {
-        match observe::time_limit(asked) {
-            Err(status) => Ok(Err(status)),
-            Ok(limit) => match tokio::time::timeout(limit, chain).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    metrics.terminated(&observed, 504);
-                    Ok(Err(observe::timed_out()))
-                }
-            },
-        }
-    };
+    let answered = within_time(server, request, connection, asked, &observed, errors).await;
     let response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => answer::status(&status, errors),
@@ -118,8 +105,35 @@ async fn answer_asked(
     if asked.is_long_running() {
         return observe::keep(response, running);
     }
+    drop(running);
     trace.end(asked, code, audit_id);
     response
+}
+
+/// Goes down the chain, and ends what takes too long. An `Err` is a panic on the way.
+async fn within_time(
+    server: &Arc<ApiServer>,
+    request: Request<Incoming>,
+    connection: &Connection,
+    asked: &Asked,
+    observed: &Observed,
+    errors: Accepted,
+) -> std::thread::Result<Result<Response<ResponseBody>, Status>> {
+    let limit = match observe::time_limit(asked) {
+        Err(status) if !asked.is_long_running() => return Ok(Err(status)),
+        limit => limit.ok().filter(|_| !asked.is_long_running()),
+    };
+    // A fault in one request must not take the connection's other requests down.
+    let chain =
+        AssertUnwindSafe(chain::respond(server, request, connection, asked, observed, errors)).catch_unwind();
+    let Some(limit) = limit else { return chain.await };
+    match tokio::time::timeout(limit, chain).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            server.metrics.requests.terminated(observed, 504);
+            Ok(Err(observe::timed_out()))
+        }
+    }
 }
 
 /// Whether the names in a request are those of something that is served.
@@ -128,108 +142,6 @@ fn is_served(server: &ApiServer, asked: &Asked) -> bool {
     server.registry.table().get_gvr(&route.gvr).is_some_and(|def| {
         route.subresource.as_deref().is_none_or(|subresource| def.subresource(subresource).is_some())
     })
-}
-
-/// The chain: who asks, as whom, may they, and then the work.
-async fn respond(
-    server: &Arc<ApiServer>,
-    request: Request<Incoming>,
-    connection: &Connection,
-    asked: &Asked,
-) -> Result<Response<ResponseBody>, Status> {
-    let user = authenticate(server, request.headers(), connection)?;
-    let user = impersonate(server, user, request.headers())?;
-    match &asked.route {
-        Route::NonResource(path) => {
-            let verb = request.method().as_str().to_ascii_lowercase();
-            let path_or_root = if path.is_empty() { "/" } else { path };
-            allow(server, &Attributes::path(&user, &verb, path_or_root))?;
-            if let Some(remote) = server.aggregator.remote_of_path(path) {
-                return Ok(aggregator::forward(server, &remote, request, &user).await);
-            }
-            non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
-        }
-        Route::Resource(route) => {
-            authorize(server, &user, route, &asked.query)?;
-            if let Some(remote) = server.aggregator.remote(&route.gvr.group, &route.gvr.version) {
-                return Ok(aggregator::forward(server, &remote, request, &user).await);
-            }
-            let deprecated = sampan_api::warnings::resource(&route.gvr);
-            let answered = resource(server, request, route.clone(), asked.query.clone(), user).await;
-            answered.map(|mut response| {
-                answer::warn(&mut response, deprecated.map(str::to_owned).as_slice());
-                response
-            })
-        }
-    }
-}
-
-fn authenticate(server: &ApiServer, headers: &HeaderMap, connection: &Connection) -> Result<User, Status> {
-    let began = Instant::now();
-    let registry = server.registry.as_ref();
-    let certificate = connection.certificate.as_ref();
-    let user = server.authenticator.authenticate(headers, certificate, registry, Timestamp::now());
-    server.metrics.authenticated(user.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
-    user.map_err(|error| {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a request was not authenticated");
-        Status::unauthorized()
-    })
-}
-
-/// Authorises, and counts it.
-fn allow(server: &ApiServer, attributes: &Attributes<'_>) -> Result<(), Status> {
-    let began = Instant::now();
-    let allowed = server.authorize(attributes);
-    server.metrics.authorized(allowed.is_ok(), began.elapsed());
-    allowed
-}
-
-/// The user that the headers ask for, where the asking one may act for it.
-fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<User, Status> {
-    let asked = Impersonation::read(headers).map_err(|error| Status::bad_request(error.to_string()))?;
-    let Some(asked) = asked else { return Ok(user) };
-    for target in asked.targets() {
-        server.authorize(&Attributes {
-            user: &user,
-            verb: "impersonate",
-            group: target.group,
-            version: target.version,
-            resource: target.resource,
-            subresource: &target.subresource,
-            namespace: &target.namespace,
-            name: &target.name,
-            path: "",
-        })?;
-    }
-    Ok(asked.user())
-}
-
-fn authorize(server: &ApiServer, user: &User, route: &ResourceRoute, query: &Query) -> Result<(), Status> {
-    // Who may see one object by its name may also list and watch it alone.
-    let selector: FieldSelector = match route.verb {
-        Verb::List | Verb::Watch => {
-            query.get("fieldSelector").unwrap_or_default().parse().unwrap_or_default()
-        }
-        _ => FieldSelector::default(),
-    };
-    let name = route.name.as_deref().or_else(|| selector.exact("metadata.name")).unwrap_or_default();
-    // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.
-    let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
-    let verb = if acts { Verb::Create } else { route.verb };
-    allow(
-        server,
-        &Attributes {
-            user,
-            verb: verb.as_str(),
-            group: &route.gvr.group,
-            version: &route.gvr.version,
-            resource: &route.gvr.resource,
-            subresource: route.subresource.as_deref().unwrap_or_default(),
-            namespace: route.namespace.as_deref().unwrap_or_default(),
-            name,
-            path: "",
-        },
-    )
 }
 
 async fn resource(

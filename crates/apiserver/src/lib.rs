@@ -31,6 +31,7 @@ pub mod cache;
 pub mod conversion;
 pub mod custom;
 pub mod documents;
+pub mod fairness;
 pub mod fields;
 pub mod frames;
 pub mod http;
@@ -56,6 +57,8 @@ mod rbac_feed;
 
 use aggregator::Aggregator;
 use documents::Documents;
+use fairness::{Concurrency, Fairness};
+use http::WatchLimit;
 use identity::User;
 use identity::authentication::{Authenticator, TokenError, VerifiedToken};
 use identity::authorization::{Attributes, Decision, Rbac};
@@ -80,6 +83,8 @@ pub struct ApiServer {
     pub sessions: Sessions,
     health: Readiness,
     pub metrics: Metrics,
+    pub fairness: Arc<Fairness>,
+    pub watches: WatchLimit,
     shutdown: Option<Shutdown>,
 }
 
@@ -93,6 +98,20 @@ pub struct Surroundings {
     pub front_proxy: Option<outgoing::ClientIdentity>,
     /// The end of the process; without it, the server is never stopping.
     pub shutdown: Option<Shutdown>,
+    pub limits: ServerLimits,
+}
+
+/// How much is served at once.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    pub concurrency: Concurrency,
+    pub max_watches_per_user: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        ServerLimits { concurrency: Concurrency::default(), max_watches_per_user: 10_000 }
+    }
 }
 
 impl ApiServer {
@@ -105,6 +124,11 @@ impl ApiServer {
     ) -> Arc<Self> {
         let metrics = Metrics::new(surroundings.metrics);
         metrics.follow(&registry);
+        let limits = surroundings.limits;
+        let fairness = Fairness::new(limits.concurrency, metrics.registry());
+        if let Err(status) = fairness::feed::configure(&fairness, &registry) {
+            tracing::error!(%status, "fairness has only its mandatory levels");
+        }
         let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
         let _ = registry.rbac.set(rbac.clone());
         Arc::new(ApiServer {
@@ -118,6 +142,8 @@ impl ApiServer {
             sessions: Sessions::default(),
             health: surroundings.health,
             metrics,
+            fairness,
+            watches: WatchLimit::new(limits.max_watches_per_user),
             shutdown: surroundings.shutdown,
         })
     }
@@ -125,6 +151,12 @@ impl ApiServer {
     /// Whether the process was asked to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.shutdown.as_ref().is_some_and(Shutdown::is_requested)
+    }
+
+    /// Keeps the priority levels current, and divides seats among them, for as long as it is polled.
+    pub async fn follow_priorities(self: Arc<Self>) {
+        let follow = fairness::feed::follow(self.fairness.clone(), self.registry.clone());
+        futures_util::future::join(follow, self.fairness.clone().balance()).await;
     }
 
     /// Keeps the roles current for as long as it is polled.

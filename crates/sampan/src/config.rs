@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use sampan_apiserver::ServerLimits;
 use sampan_apiserver::strategy::service::ServiceRange;
 use sampan_net::IpNet;
 use serde::Deserialize;
@@ -53,6 +54,15 @@ pub struct RawConfig {
     /// The most pods on this node [default: 110]
     #[arg(long, value_name = "COUNT")]
     pub max_pods: Option<u32>,
+    /// Reads that the API serves at once; divided, with writes, among the priority levels [default: 400]
+    #[arg(long, value_name = "COUNT")]
+    pub max_requests_inflight: Option<u32>,
+    /// Writes that the API serves at once [default: 200]
+    #[arg(long, value_name = "COUNT")]
+    pub max_mutating_requests_inflight: Option<u32>,
+    /// Watches that one user may have open [default: 10000]
+    #[arg(long, value_name = "COUNT")]
+    pub max_watches_per_user: Option<u32>,
     /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -75,6 +85,7 @@ pub struct Config {
     pub node_port_addresses: Vec<IpNet>,
     pub cluster_domain: String,
     pub max_pods: u32,
+    pub limits: ServerLimits,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -121,6 +132,11 @@ impl RawConfig {
             node_port_addresses: list(self.node_port_addresses, other.node_port_addresses),
             cluster_domain: self.cluster_domain.or(other.cluster_domain),
             max_pods: self.max_pods.or(other.max_pods),
+            max_requests_inflight: self.max_requests_inflight.or(other.max_requests_inflight),
+            max_mutating_requests_inflight: self
+                .max_mutating_requests_inflight
+                .or(other.max_mutating_requests_inflight),
+            max_watches_per_user: self.max_watches_per_user.or(other.max_watches_per_user),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -176,6 +192,22 @@ impl RawConfig {
         if max_pods == 0 {
             bail!("maxPods: must be at least 1");
         }
+        let mut limits = ServerLimits::default();
+        let concurrency = &mut limits.concurrency;
+        if let Some(count) = self.max_requests_inflight {
+            concurrency.max_requests_in_flight = count;
+        }
+        if let Some(count) = self.max_mutating_requests_inflight {
+            concurrency.max_mutating_requests_in_flight = count;
+        }
+        if concurrency.total() == 0 {
+            bail!("maxRequestsInflight and maxMutatingRequestsInflight: must not both be 0");
+        }
+        match self.max_watches_per_user {
+            Some(0) => bail!("maxWatchesPerUser: must be at least 1"),
+            Some(count) => limits.max_watches_per_user = count as usize,
+            None => {}
+        }
         Ok(Config {
             data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()))?,
             listen,
@@ -188,6 +220,7 @@ impl RawConfig {
             node_port_addresses,
             cluster_domain: text(self.cluster_domain, "cluster.local"),
             max_pods,
+            limits,
             log: text(self.log, "info"),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -231,6 +264,8 @@ mod tests {
         check("nodeName: a_b", "nodeName");
         check("serviceNodePortRange: 1", "serviceNodePortRange");
         check("maxPods: 0", "maxPods");
+        check("maxRequestsInflight: 0\nmaxMutatingRequestsInflight: 0", "maxRequestsInflight");
+        check("maxWatchesPerUser: 0", "maxWatchesPerUser");
     }
 
     #[test]

@@ -157,11 +157,13 @@ async fn start_api(
         metrics: sampan_base::metrics::Registry::default(),
         front_proxy: Some(pki.front_proxy_client()),
         shutdown: Some(tasks.shutdown()),
+        limits: config.limits,
     };
     let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
     tasks.spawn_until_shutdown("definitions", server.clone().follow_definitions());
     tasks.spawn_until_shutdown("aggregation", server.clone().follow_aggregated());
+    tasks.spawn_until_shutdown("priorities", server.clone().follow_priorities());
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
     let tls = Arc::new(pki.server_config()?);
     // Clients of the machine, and pods: the second address is of the bridge and leads nowhere else.

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Fairness;
-use super::bootstrap::{self, AUTO_UPDATE, Wanted};
 use crate::identity::{MASTERS_GROUP, User};
 use crate::registry::{Body, Context, Part, Place, Registry, Resource};
+use sampan_api::flow_control::{self as bootstrap, AUTO_UPDATE, Wanted};
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
@@ -36,7 +36,8 @@ pub async fn ensure(registry: &Registry) -> Result<(), Status> {
     let levels = bootstrap::priority_levels().into_iter().map(|wanted| (&levels, wanted));
     let schemas = bootstrap::flow_schemas().into_iter().map(|wanted| (&schemas, wanted));
     // All at once: they share the store's syncs.
-    try_join_all(levels.chain(schemas).map(|(resource, wanted)| ensure_one(registry, resource, wanted))).await?;
+    try_join_all(levels.chain(schemas).map(|(resource, wanted)| ensure_one(registry, resource, wanted)))
+        .await?;
     Ok(())
 }
 

@@ -14,14 +14,26 @@ const REJECTED: Description = Description::new(
     "[BETA] Requests that were rejected, by reason.",
     &["flow_schema", "priority_level", "reason"],
 );
-const DISPATCHED: Description =
-    Description::new("apiserver_flowcontrol_dispatched_requests_total", "[BETA] Requests that began to execute.", BOTH);
-const IN_QUEUE: Description =
-    Description::new("apiserver_flowcontrol_current_inqueue_requests", "[BETA] Requests that wait in queues.", BOTH);
-const IN_QUEUE_SEATS: Description =
-    Description::new("apiserver_flowcontrol_current_inqueue_seats", "[ALPHA] Seats that requests in queues want.", BOTH);
-const EXECUTING: Description =
-    Description::new("apiserver_flowcontrol_current_executing_requests", "[BETA] Requests that execute.", BOTH);
+const DISPATCHED: Description = Description::new(
+    "apiserver_flowcontrol_dispatched_requests_total",
+    "[BETA] Requests that began to execute.",
+    BOTH,
+);
+const IN_QUEUE: Description = Description::new(
+    "apiserver_flowcontrol_current_inqueue_requests",
+    "[BETA] Requests that wait in queues.",
+    BOTH,
+);
+const IN_QUEUE_SEATS: Description = Description::new(
+    "apiserver_flowcontrol_current_inqueue_seats",
+    "[ALPHA] Seats that requests in queues want.",
+    BOTH,
+);
+const EXECUTING: Description = Description::new(
+    "apiserver_flowcontrol_current_executing_requests",
+    "[BETA] Requests that execute.",
+    BOTH,
+);
 const EXECUTING_SEATS: Description =
     Description::new("apiserver_flowcontrol_current_executing_seats", "[BETA] Seats that are taken.", BOTH);
 const SECONDS: &[f64] = &[0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];

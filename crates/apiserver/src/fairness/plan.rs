@@ -7,12 +7,12 @@ use http::HeaderValue;
 use k8s_openapi::api::flowcontrol::v1 as api;
 use serde::Deserialize;
 
-use super::bootstrap::{self, Wanted};
 use super::level::{Level, Limits, Running};
 use super::metrics::SchemaSeries;
 use super::queue_set::Queuing;
 use super::rules::Rules;
 use crate::identity::authorization::Attributes;
+use sampan_api::flow_control::{self as bootstrap, Wanted};
 
 pub use api::{FlowSchema, PriorityLevelConfiguration as PriorityLevel};
 
@@ -21,6 +21,8 @@ const CATCH_ALL: &str = "catch-all";
 /// Part of a level's seats that its widest request may take, and the most seats of any request.
 const WIDEST_PART: f64 = 0.15;
 const WIDEST: u32 = 10;
+/// The most queues that are made, whatever a level asks for: more of them isolate nobody any better.
+const MAX_QUEUES: usize = 10_000;
 /// Shares of a level that does not say.
 const SHARES: i32 = 30;
 
@@ -133,7 +135,7 @@ fn queuing(level: &PriorityLevel) -> Option<Queuing> {
             match (response.type_.as_str(), &response.queuing) {
                 ("Reject", None) => Some(Queuing::Reject),
                 ("Queue", Some(queuing)) => {
-                    let queues = usize::try_from(queuing.queues.unwrap_or(64)).ok()?.max(1);
+                    let queues = usize::try_from(queuing.queues.unwrap_or(64)).ok()?.clamp(1, MAX_QUEUES);
                     Some(Queuing::Queue {
                         queues,
                         hand_size: usize::try_from(queuing.hand_size.unwrap_or(8)).ok()?.clamp(1, queues),

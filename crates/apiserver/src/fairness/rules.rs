@@ -34,7 +34,9 @@ impl Rules {
 fn matches_subject(user: &User, subject: &api::Subject) -> bool {
     match subject.kind.as_str() {
         "User" => subject.user.as_ref().is_some_and(|wanted| wanted.name == ALL || wanted.name == user.name),
-        "Group" => subject.group.as_ref().is_some_and(|wanted| wanted.name == ALL || user.is_in(&wanted.name)),
+        "Group" => {
+            subject.group.as_ref().is_some_and(|wanted| wanted.name == ALL || user.is_in(&wanted.name))
+        }
         "ServiceAccount" => subject.service_account.as_ref().is_some_and(|wanted| {
             user.name.starts_with(SERVICE_ACCOUNT_PREFIX)
                 && split_service_account(&user.name).is_some_and(|(namespace, name)| {

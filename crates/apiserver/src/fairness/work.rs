@@ -36,7 +36,7 @@ fn list(stored: usize, query: &Query, max_seats: u32) -> Work {
     }
     // A page without a selector ends after its limit; anything else may read everything.
     let selects = fields.is_some() || query.get("labelSelector").is_some();
-    let limit = query.number("limit").ok().flatten().and_then(|limit| usize::try_from(limit).ok());
+    let limit = query.get("limit").and_then(|limit| limit.parse::<usize>().ok());
     let read = match limit.filter(|limit| *limit > 0 && !selects) {
         Some(limit) => limit.min(stored),
         None => stored,
@@ -75,11 +75,8 @@ mod tests {
 
     #[test]
     fn writes_pay_for_the_watchers_that_they_wake() {
-        let work = |final_seats: u32, ms: u64| Work {
-            seats: 1,
-            final_seats,
-            linger: Duration::from_millis(ms),
-        };
+        let work =
+            |final_seats: u32, ms: u64| Work { seats: 1, final_seats, linger: Duration::from_millis(ms) };
         assert_eq!(write(9, 10), Work::seats(1));
         assert_eq!(write(25, 10), work(3, 5));
         assert_eq!(write(5000, 10), work(10, 250));

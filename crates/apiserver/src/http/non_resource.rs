@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::negotiate::Accepted;
 use super::{ResponseBody, answer};
 use crate::ApiServer;
+use crate::fairness::dump;
 use crate::route::Query;
 
 pub async fn get(
@@ -39,7 +40,13 @@ pub async fn get(
         "/openid/v1/jwks" => {
             Ok(answer::value(StatusCode::OK, &server.authenticator.tokens.json_web_keys(), Accepted::JSON))
         }
-        _ => document(server, path, headers),
+        _ => {
+            let dump = path.strip_prefix("/debug/api_priority_and_fairness/");
+            match dump.and_then(|name| dump::find(&server.fairness.plan(), name)) {
+                Some(text) => Ok(answer::text(StatusCode::OK, text)),
+                None => document(server, path, headers),
+            }
+        }
     }
 }
 
@@ -79,6 +86,9 @@ fn paths(server: &ApiServer) -> Value {
     }
     let fixed = [
         "/.well-known/openid-configuration",
+        "/debug/api_priority_and_fairness/dump_priority_levels",
+        "/debug/api_priority_and_fairness/dump_queues",
+        "/debug/api_priority_and_fairness/dump_requests",
         "/healthz",
         "/livez",
         "/metrics",

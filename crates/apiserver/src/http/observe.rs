@@ -11,7 +11,6 @@ use sampan_api::Status;
 
 use super::ResponseBody;
 use super::asked::Asked;
-use crate::metrics::requests::Running;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest identifier that is taken from a client.
@@ -92,10 +91,10 @@ pub fn size(response: &Response<ResponseBody>) -> Option<u64> {
 }
 
 /// Keeps something alive for as long as an answer is sent.
-pub fn keep(response: Response<ResponseBody>, running: Running) -> Response<ResponseBody> {
+pub fn keep<T: Send + 'static>(response: Response<ResponseBody>, held: T) -> Response<ResponseBody> {
     response.map(|body| {
         body.map_frame(move |frame| {
-            let _ = &running;
+            let _ = &held;
             frame
         })
         .boxed_unsync()

@@ -1,6 +1,7 @@
 //! Requests: how many, how long, how large, and how many at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -144,7 +145,7 @@ impl RequestMetrics {
         } else {
             self.in_flight[usize::from(asked.is_mutating())].clone()
         };
-        Observed { series, received, waited: Duration::ZERO, running: Running::new(running) }
+        Observed { series, received, waited_us: AtomicU64::new(0), running: Running::new(running) }
     }
 
     /// Counts a request as waiting in a queue for as long as the answer lives.
@@ -170,7 +171,8 @@ impl RequestMetrics {
         self.count(series, code);
         let seconds = observed.received.elapsed();
         series.seconds.observe(seconds.as_secs_f64());
-        series.sli_seconds.observe(seconds.saturating_sub(observed.waited).as_secs_f64());
+        let waited = Duration::from_micros(observed.waited_us.load(Ordering::Relaxed));
+        series.sli_seconds.observe(seconds.saturating_sub(waited).as_secs_f64());
         if let (Some(sizes), Some(bytes)) = (&series.sizes, bytes) {
             sizes.observe(bytes as f64);
         }
@@ -215,9 +217,17 @@ impl RequestMetrics {
 pub struct Observed {
     series: Arc<RouteSeries>,
     received: Instant,
-    /// How long it waited in a queue.
-    pub waited: Duration,
+    /// How long it waited in a queue, in microseconds.
+    waited_us: AtomicU64,
     running: Running,
+}
+
+impl Observed {
+    /// Notes that it waited in a queue.
+    pub fn note_wait(&self, waited: Duration) {
+        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.store(waited, Ordering::Relaxed);
+    }
 }
 
 /// Counted in a gauge for as long as it lives.

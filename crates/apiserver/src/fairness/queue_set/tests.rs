@@ -180,7 +180,9 @@ fn seats_linger_after_a_write_with_many_watchers() {
     let mut set = QueueSet::new(queue(1, 1, 10), 3, Duration::ZERO);
     let work = Work { seats: 1, final_seats: 3, linger: MS * 5 };
     let mut freed = Vec::new();
-    let Arrival::Execute(ticket) = set.arrive(Duration::ZERO, work, 0, &mut freed) else { panic!("executes") };
+    let Arrival::Execute(ticket) = set.arrive(Duration::ZERO, work, 0, &mut freed) else {
+        panic!("executes")
+    };
     set.finish(MS, ticket, &mut freed);
     assert!(matches!(set.arrive(MS * 2, Work::seats(1), 0, &mut freed), Arrival::Wait { .. }));
     set.release(MS * 6, ticket, &mut freed);

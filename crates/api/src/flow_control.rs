@@ -148,9 +148,7 @@ fn users(names: &[&str]) -> Vec<Value> {
 }
 
 fn system_accounts(names: &[&str]) -> Vec<Value> {
-    let account = |name: &&str| {
-        json!({"kind": "ServiceAccount", "serviceAccount": {"name": name, "namespace": "kube-system"}})
-    };
+    let account = |name: &&str| json!({"kind": "ServiceAccount", "serviceAccount": {"name": name, "namespace": "kube-system"}});
     names.iter().map(account).collect()
 }
 
