@@ -78,7 +78,7 @@ async fn ensure_one(registry: &Registry, resource: &Resource, wanted: Wanted) ->
 
 fn read<T: DeserializeOwned>(resource: &Resource) -> Vec<(ObjectRef, T)> {
     let (snapshot, _) = resource.cache.snapshot();
-    let read = |object: &ObjectRef| match serde_json::from_slice(&object.bytes) {
+    let read = |object: &ObjectRef| match serde_json::from_slice(&object.bytes()) {
         Ok(typed) => Some((object.clone(), typed)),
         Err(error) => {
             tracing::error!(%error, object = object.key(), "an object of flow control was left out");

@@ -73,7 +73,7 @@ pub async fn respond(
     Ok(response)
 }
 
-/// Answers while a seat is held: until the answer is made, and of a watch, until it has begun.
+/// Answers while a seat is held: until the answer is made or, of a watch, until it has begun.
 async fn seated(
     server: &Arc<ApiServer>,
     request: Request<Incoming>,
@@ -83,8 +83,10 @@ async fn seated(
     seat: Seat,
 ) -> Result<Response<ResponseBody>, Status> {
     let answered = authorized(server, request, asked, user, attributes).await;
-    drop(seat);
-    answered
+    match answered {
+        Ok(response) if attributes.verb == "list" => Ok(observe::keep_seat(response, seat)),
+        other => other,
+    }
 }
 
 async fn authorized(

@@ -1,22 +1,31 @@
 //! What goes around every request: its identifier, its time limit, its place in the metrics, and a
 //! line in the log when it was slow.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, Response};
-use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use sampan_api::Status;
+use tokio::task::AbortHandle;
 
 use super::ResponseBody;
 use super::asked::Asked;
+use super::body::COMPRESS_FROM;
+use crate::fairness::Seat;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest identifier that is taken from a client.
 const MAX_AUDIT_ID: usize = 64;
 /// The longest that a request may take, and what it may take where the client does not say.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Answers of this length are made at once, longer ones while they are sent.
+const AT_ONCE: u64 = COMPRESS_FROM as u64;
 /// Requests that took longer leave a line in the log.
 const SLOW: Duration = Duration::from_millis(500);
 
@@ -92,13 +101,63 @@ pub fn size(response: &Response<ResponseBody>) -> Option<u64> {
 
 /// Keeps something alive for as long as an answer is sent.
 pub fn keep<T: Send + 'static>(response: Response<ResponseBody>, held: T) -> Response<ResponseBody> {
-    response.map(|body| {
-        body.map_frame(move |frame| {
-            let _ = &held;
-            frame
-        })
-        .boxed_unsync()
-    })
+    response.map(|body| ResponseBody::new(Kept { body, _held: held }))
+}
+
+/// A body and what lives as long as it.
+struct Kept<T> {
+    body: ResponseBody,
+    _held: T,
+}
+
+// The body is boxed, and what is held is never pinned.
+impl<T> Unpin for Kept<T> {}
+
+impl<T: Send + 'static> Body for Kept<T> {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Keeps a seat for as long as a long answer is made, which is while it is sent; but no longer than a
+/// request may take, since a client that does not read must not keep others from theirs.
+pub fn keep_seat(response: Response<ResponseBody>, seat: Seat) -> Response<ResponseBody> {
+    if size(&response).is_some_and(|bytes| bytes <= AT_ONCE) {
+        return response;
+    }
+    let seat = Arc::new(Mutex::new(Some(seat)));
+    let held = seat.clone();
+    let timer = tokio::spawn(async move {
+        tokio::time::sleep(REQUEST_TIMEOUT).await;
+        held.lock().take();
+    });
+    keep(response, HeldSeat { seat, timer: timer.abort_handle() })
+}
+
+struct HeldSeat {
+    seat: Arc<Mutex<Option<Seat>>>,
+    timer: AbortHandle,
+}
+
+impl Drop for HeldSeat {
+    fn drop(&mut self) {
+        self.timer.abort();
+        self.seat.lock().take();
+    }
 }
 
 /// What a line about a slow request says; taken before the request is used up.
