@@ -107,12 +107,17 @@ async fn authorized(
             let verb = if acts { Verb::Create.as_str() } else { attributes.verb };
             allow(server, &Attributes { verb, ..*attributes })?;
             let user = user.clone();
-            if route.verb == Verb::Watch {
-                let place = server.watches.enter(&user.name)?;
-                let response = resource(server, request, route.clone(), asked.query.clone(), user).await?;
-                return Ok(observe::keep(response, place));
-            }
-            resource(server, request, route.clone(), asked.query.clone(), user).await
+            let place = match route.verb {
+                Verb::Watch => Some(server.watches.enter(&user.name)?),
+                _ => None,
+            };
+            let mut response = resource(server, request, route.clone(), asked.query.clone(), user).await?;
+            let deprecated = sampan_api::warnings::resource(&route.gvr);
+            answer::warn(&mut response, deprecated.map(str::to_owned).as_slice());
+            Ok(match place {
+                Some(place) => observe::keep(response, place),
+                None => response,
+            })
         }
     }
 }
