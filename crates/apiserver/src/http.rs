@@ -14,7 +14,6 @@ use sampan_api::Status;
 use sampan_api::table::Verb;
 
 use crate::ApiServer;
-use crate::aggregator;
 use crate::identity::User;
 use crate::identity::authentication::ClientCertificate;
 use crate::metrics::Observed;

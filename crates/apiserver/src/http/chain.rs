@@ -16,6 +16,7 @@ use super::asked::Asked;
 use super::negotiate::Accepted;
 use super::{Connection, ResponseBody, answer, non_resource, observe, resource};
 use crate::ApiServer;
+use crate::aggregator;
 use crate::fairness::{Seat, Work, work};
 use crate::identity::User;
 use crate::identity::authentication::Impersonation;
@@ -99,6 +100,9 @@ async fn authorized(
     match &asked.route {
         Route::NonResource(path) => {
             allow(server, attributes)?;
+            if let Some(remote) = server.aggregator.remote_of_path(path) {
+                return Ok(aggregator::forward(server, &remote, request, user).await);
+            }
             non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
         }
         Route::Resource(route) => {
@@ -106,6 +110,9 @@ async fn authorized(
             let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
             let verb = if acts { Verb::Create.as_str() } else { attributes.verb };
             allow(server, &Attributes { verb, ..*attributes })?;
+            if let Some(remote) = server.aggregator.remote(&route.gvr.group, &route.gvr.version) {
+                return Ok(aggregator::forward(server, &remote, request, user).await);
+            }
             let user = user.clone();
             let place = match route.verb {
                 Verb::Watch => Some(server.watches.enter(&user.name)?),
