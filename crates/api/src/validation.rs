@@ -52,6 +52,7 @@ pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
     let mut faults = Faults::new(MAX_FAULTS);
     let root = At::root(value);
     metadata::create(group, kind, &root.get("metadata"), &mut faults);
+    metadata::owned_finalizers(group, &root.get("metadata"), &mut faults);
     content(group, kind, &root, &mut faults);
     if (group, kind) == ("", "Pod") {
         pod::only_on_create(&root, &mut faults);
@@ -94,6 +95,7 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
     let mut faults = Faults::new(MAX_FAULTS);
     let (root, before) = (At::root(new), At::root(old));
     metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
+    metadata::owned_finalizers(group, &root.get("metadata"), &mut faults);
     content(group, kind, &root, &mut faults);
     match (group, kind) {
         ("", "Pod") => pod_update::update(&root, &before, &mut faults),

@@ -84,6 +84,22 @@ fn no_new_finalizers(finalizers: &At<'_, '_>, before: &At<'_, '_>, faults: &mut 
     }
 }
 
+/// The finalizers of the kinds of Kubernetes itself must say whose they are. Those of extension kinds
+/// and of what extends the API need not: custom ones are warned of instead.
+pub(super) fn owned_finalizers(group: &str, metadata: &At<'_, '_>, faults: &mut Faults) {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    if matches!(group, "admissionregistration.k8s.io" | "apiextensions.k8s.io") {
+        return;
+    }
+    for finalizer in metadata.get("finalizers").items() {
+        let name = finalizer.text();
+        let qualified = name.contains('/') || STANDARD.contains(&name);
+        if !qualified && names::qualified_name(name).is_empty() {
+            faults.invalid(&finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+        }
+    }
+}
+
 /// Of an object inside of another one, which may lack a name.
 pub(super) fn embedded(metadata: &At<'_, '_>, faults: &mut Faults) {
     let name = metadata.get("name");
@@ -159,13 +175,8 @@ fn owners(owners: &At<'_, '_>, faults: &mut Faults) {
 }
 
 fn finalizers(finalizers: &At<'_, '_>, faults: &mut Faults) {
-    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
     for finalizer in finalizers.items() {
-        let messages = names::qualified_name(finalizer.text());
-        if messages.is_empty() && !finalizer.text().contains('/') && !STANDARD.contains(&finalizer.text()) {
-            faults.invalid(&finalizer, "name is neither a standard finalizer name nor is it fully qualified");
-        }
-        for message in messages {
+        for message in names::qualified_name(finalizer.text()) {
             faults.invalid_value(finalizers, finalizer.value, &message);
         }
     }

@@ -122,6 +122,27 @@ fn metadata_rules() {
 }
 
 #[test]
+fn only_finalizers_of_built_in_kinds_must_say_whose_they_are() {
+    let named = |finalizer: &str| json!({"metadata": {"name": "a", "finalizers": [finalizer]}});
+    assert_eq!(told(create_custom(&named("mine"))), Vec::<String>::new());
+    assert_eq!(told(update_custom(&named("mine"), &named("example.com/x"))), Vec::<String>::new());
+    let kind = "ValidatingAdmissionPolicyBinding";
+    check("admissionregistration.k8s.io", kind, named("mine"), &[]);
+    check_update(
+        "",
+        "ConfigMap",
+        named("example.com/x"),
+        named("mine"),
+        &[
+            "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+        ],
+    );
+    let faults = told(create_custom(&named("not a name")));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].starts_with("metadata.finalizers: Invalid value: \"not a name\": "), "{faults:?}");
+}
+
+#[test]
 fn pods() {
     check("", "Pod", pod(json!({})), &[]);
     check("", "Pod", pod(json!({"containers": []})), &["spec.containers: Required value"]);
