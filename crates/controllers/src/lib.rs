@@ -27,6 +27,7 @@ mod node_lifecycle;
 mod pod_garbage_collector;
 mod pods;
 mod replica_set;
+mod replication_controller;
 mod resource_quota;
 mod root_ca;
 mod service_account;
@@ -40,6 +41,7 @@ mod ttl_after_finished;
 mod view;
 
 use controller::Fleet;
+use replica_set::{Flavour, ReplicaSets};
 use view::View;
 
 /// What the controllers need to know beside the API.
@@ -63,7 +65,8 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     let (view, feed) = View::start(&client);
     let shared = Arc::new(Shared { client, view, events, config });
     let mut fleet = Fleet::new(shared.clone());
-    fleet.add(replica_set::ReplicaSets::default());
+    fleet.add(ReplicaSets::new(Flavour::ReplicaSet));
+    fleet.add(ReplicaSets::new(Flavour::ReplicationController));
     fleet.add(deployment::Deployments);
     fleet.add(service_account::ServiceAccounts);
     fleet.add(root_ca::RootCertificates);

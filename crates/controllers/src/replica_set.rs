@@ -1,4 +1,4 @@
-//! Replica sets: as many pods of a template as asked for.
+//! Replica sets and replication controllers: as many pods of a template as asked for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,29 +6,99 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
 use sampan_client::events::{EventType, reference};
 use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::controller::{Controller, owner_key, subjects};
 use crate::expectations::Expectations;
 use crate::pods::{self, Availability};
-use crate::view::Kind;
+use crate::replication_controller;
+use crate::view::{self, Kind};
 
 /// The most pods that one pass creates or deletes.
 const BURST: usize = 500;
-const API_VERSION: &str = "apps/v1";
-const KIND: &str = "ReplicaSet";
 
-#[derive(Default)]
+/// Keeps the pods of every object of one flavour at their count.
 pub(crate) struct ReplicaSets {
+    flavour: Flavour,
     expectations: Expectations,
+}
+
+/// Which of the resources that keep a count of pods a controller works for. They differ in how they
+/// name their pods' labels and in nothing else, so that one controller serves both, as upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    ReplicaSet,
+    ReplicationController,
+}
+
+impl Flavour {
+    fn view_kind(self) -> Kind {
+        match self {
+            Flavour::ReplicaSet => Kind::ReplicaSet,
+            Flavour::ReplicationController => Kind::ReplicationController,
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Flavour::ReplicaSet => "apps/v1",
+            Flavour::ReplicationController => "v1",
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Flavour::ReplicaSet => "ReplicaSet",
+            Flavour::ReplicationController => "ReplicationController",
+        }
+    }
+
+    fn decode(self, object: &ObjectRef) -> Option<ReplicaSet> {
+        match self {
+            Flavour::ReplicaSet => view::decode(object),
+            Flavour::ReplicationController => view::decode(object).map(replication_controller::as_set),
+        }
+    }
+
+    /// What the events about a set name as their subject.
+    fn reference(self, set: &ReplicaSet) -> ObjectReference {
+        let mut subject = reference(set);
+        subject.api_version = Some(self.api_version().to_owned());
+        subject.kind = Some(self.kind().to_owned());
+        subject
+    }
+
+    /// The owner that a set's pods have.
+    fn owner(self, set: &ReplicaSet) -> OwnerReference {
+        pods::controller_reference(self.api_version(), self.kind(), &set.metadata)
+    }
+
+    async fn patch_status(
+        self,
+        shared: &Shared,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), Status> {
+        match self {
+            Flavour::ReplicaSet => {
+                let api = shared.client.namespaced::<ReplicaSet>(namespace);
+                api.patch_status(name, PatchKind::Merge, patch).await.map(drop)
+            }
+            Flavour::ReplicationController => {
+                let api = shared.client.namespaced::<ReplicationController>(namespace);
+                api.patch_status(name, PatchKind::Merge, patch).await.map(drop)
+            }
+        }
+    }
 }
 
 /// What one pass does to the pods.
@@ -135,24 +205,30 @@ fn conditions(
 #[async_trait]
 impl Controller for ReplicaSets {
     fn name(&self) -> &'static str {
-        "replicaset"
+        match self.flavour {
+            Flavour::ReplicaSet => "replicaset",
+            Flavour::ReplicationController => "replicationcontroller",
+        }
     }
 
     fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>) {
         match kind {
-            Kind::ReplicaSet => subjects(event).for_each(|object| queue.add(object.key())),
             Kind::Pod => self.pod_changed(shared, event, queue),
+            _ if kind == self.flavour.view_kind() => {
+                subjects(event).for_each(|object| queue.add(object.key()));
+            }
             _ => {}
         }
     }
 
     async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status> {
-        let Some(set) = shared.view.get::<ReplicaSet>(Kind::ReplicaSet, key) else {
+        let object = shared.view.of(self.flavour.view_kind()).get(key);
+        let Some(set) = object.and_then(|object| self.flavour.decode(&object)) else {
             self.expectations.forget(key);
             return Ok(None);
         };
         let Some((namespace, _)) = key.split_once('/') else { return Ok(None) };
-        let pods = owned_pods(shared, &set, namespace).await?;
+        let pods = owned_pods(shared, self.flavour, &set, namespace).await?;
         let active: Vec<Pod> = pods.into_iter().filter(pods::is_active).collect();
         let mut failure = None;
         if self.expectations.are_met(key) && set.metadata.deletion_timestamp.is_none() {
@@ -161,19 +237,22 @@ impl Controller for ReplicaSets {
         }
         let (status, again) = status(&set, &active, failure.as_ref(), Timestamp::now());
         if set.status.as_ref() != Some(&status) {
-            let api = shared.client.namespaced::<ReplicaSet>(namespace);
             let name = set.metadata.name.clone().unwrap_or_default();
             // The status is this controller's alone, so that it needs no revision to be right.
             let patch = json!({"status": status});
-            api.patch_status(&name, PatchKind::Merge, &patch).await?;
+            self.flavour.patch_status(shared, namespace, &name, &patch).await?;
         }
         failure.map_or(Ok(again), Err)
     }
 }
 
 impl ReplicaSets {
+    pub fn new(flavour: Flavour) -> ReplicaSets {
+        ReplicaSets { flavour, expectations: Expectations::default() }
+    }
+
     fn pod_changed(&self, shared: &Shared, event: &InformerEvent, queue: &WorkQueue<String>) {
-        let owner = |object: &ObjectRef| owner_key(object, API_VERSION, KIND);
+        let owner = |object: &ObjectRef| owner_key(object, self.flavour.api_version(), self.flavour.kind());
         match event {
             InformerEvent::Applied { old, new } => {
                 let key = owner(new);
@@ -186,7 +265,7 @@ impl ReplicaSets {
                 }
                 let before = old.as_ref().and_then(owner);
                 if key.is_none() {
-                    orphan_appeared(shared, new, queue);
+                    orphan_appeared(shared, self.flavour, new, queue);
                 }
                 before.into_iter().chain(key).for_each(|key| queue.add(key));
             }
@@ -225,7 +304,7 @@ impl ReplicaSets {
         count: usize,
     ) -> Result<(), Status> {
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        let owner = pods::controller_reference(API_VERSION, KIND, &set.metadata);
+        let owner = self.flavour.owner(set);
         let pod = pods::from_template(&template, owner, namespace);
         let api = shared.client.namespaced::<Pod>(namespace);
         let (mut left, mut batch) = (count, 1);
@@ -239,7 +318,7 @@ impl ReplicaSets {
                     Ok(pod) => {
                         let name = pod.metadata.name.unwrap_or_default();
                         shared.events.event(
-                            &reference(set),
+                            &self.flavour.reference(set),
                             EventType::Normal,
                             "SuccessfulCreate",
                             format!("Created pod: {name}"),
@@ -253,7 +332,7 @@ impl ReplicaSets {
             }
             if let Some(status) = failure {
                 shared.events.event(
-                    &reference(set),
+                    &self.flavour.reference(set),
                     EventType::Warning,
                     "FailedCreate",
                     format!("Error creating: {status}"),
@@ -288,7 +367,7 @@ impl ReplicaSets {
             match result {
                 Ok(()) => {
                     shared.events.event(
-                        &reference(set),
+                        &self.flavour.reference(set),
                         EventType::Normal,
                         "SuccessfulDelete",
                         format!("Deleted pod: {name}"),
@@ -307,41 +386,51 @@ impl ReplicaSets {
 }
 
 /// An unowned pod may be what a set in its namespace looks for.
-fn orphan_appeared(shared: &Shared, pod: &ObjectRef, queue: &WorkQueue<String>) {
+fn orphan_appeared(shared: &Shared, flavour: Flavour, pod: &ObjectRef, queue: &WorkQueue<String>) {
     if pod.header.controller().is_some() || pod.header.labels.is_empty() {
         return;
     }
-    for object in shared.view.of(Kind::ReplicaSet).list(&pod.header.namespace) {
-        if selector_of(&object).is_some_and(|selector| selector.matches(|key| pod.header.label(key))) {
+    for object in shared.view.of(flavour.view_kind()).list(&pod.header.namespace) {
+        let set = flavour.decode(&object);
+        if set
+            .as_ref()
+            .and_then(selector_of)
+            .is_some_and(|selector| selector.matches(|key| pod.header.label(key)))
+        {
             queue.add(object.key());
         }
     }
 }
 
-fn selector_of(set: &ObjectRef) -> Option<Selector> {
-    let value: serde_json::Value = set.decode().ok()?;
-    Selector::from_json(&value["spec"]["selector"]).ok().filter(|selector| !selector.is_everything())
+/// What a set looks for; none where that is nothing, everything or no selector.
+fn selector_of(set: &ReplicaSet) -> Option<Selector> {
+    let selector = serde_json::to_value(&set.spec.as_ref()?.selector).ok()?;
+    Selector::from_json(&selector).ok().filter(|selector| !selector.is_everything())
 }
 
 /// The pods that a set controls. Pods that nobody controls and that fit are adopted; owned ones
 /// that no longer fit are released.
-async fn owned_pods(shared: &Shared, set: &ReplicaSet, namespace: &str) -> Result<Vec<Pod>, Status> {
+async fn owned_pods(
+    shared: &Shared,
+    flavour: Flavour,
+    set: &ReplicaSet,
+    namespace: &str,
+) -> Result<Vec<Pod>, Status> {
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    let selector = set.spec.as_ref().map(|spec| serde_json::to_value(&spec.selector).unwrap_or_default());
-    let Ok(selector) = Selector::from_json(&selector.unwrap_or_default()) else { return Ok(Vec::new()) };
+    let Some(selector) = selector_of(set) else { return Ok(Vec::new()) };
     let api = shared.client.namespaced::<Pod>(namespace);
     let mut pods = Vec::new();
     for object in shared.view.of(Kind::Pod).list(namespace) {
         let fits = selector.matches(|key| object.header.label(key));
         let controller = object.header.controller();
         match controller {
-            Some(owner) if *owner.uid == *uid && fits => pods.extend(crate::view::decode::<Pod>(&object)),
+            Some(owner) if *owner.uid == *uid && fits => pods.extend(view::decode::<Pod>(&object)),
             Some(owner) if *owner.uid == *uid && !object.header.is_terminating() => {
                 let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [{"$patch": "delete", "uid": uid}]}});
                 api.patch(&object.header.name, PatchKind::Strategic, &patch).await?;
             }
             None if fits && !object.header.is_terminating() && set.metadata.deletion_timestamp.is_none() => {
-                let owner = pods::controller_reference(API_VERSION, KIND, &set.metadata);
+                let owner = flavour.owner(set);
                 let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
                 pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
             }

@@ -24,12 +24,13 @@ pub(crate) enum Kind {
     PersistentVolumeClaim,
     Pod,
     ReplicaSet,
+    ReplicationController,
     Service,
     ServiceAccount,
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 15] = [
+const KINDS: [(Kind, Gvr); 16] = [
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
@@ -43,6 +44,7 @@ const KINDS: [(Kind, Gvr); 15] = [
     (Kind::PersistentVolumeClaim, Gvr::new("", "v1", "persistentvolumeclaims")),
     (Kind::Pod, Gvr::new("", "v1", "pods")),
     (Kind::ReplicaSet, Gvr::new("apps", "v1", "replicasets")),
+    (Kind::ReplicationController, Gvr::new("", "v1", "replicationcontrollers")),
     (Kind::Service, Gvr::new("", "v1", "services")),
     (Kind::ServiceAccount, Gvr::new("", "v1", "serviceaccounts")),
 ];
