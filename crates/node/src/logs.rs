@@ -117,10 +117,11 @@ pub fn files(current: &Path) -> io::Result<Vec<PathBuf>> {
 /// How much is read at once to find lines from the end.
 const BLOCK: u64 = 64 << 10;
 
-/// Where in a file its last `lines` whole lines begin, and how many lines there are from there.
-/// An entry that a following one continues counts as a line of its own, as upstream counts.
-pub fn tail_offset(file: &mut File, lines: u64) -> io::Result<(u64, u64)> {
-    let length = file.seek(SeekFrom::End(0))?;
+/// Where in the first `length` bytes of a file its last `lines` whole lines begin, and how many lines
+/// there are from there. An entry that a following one continues counts as a line of its own, as
+/// upstream counts. The length is the caller's, who reads no further: what is written between the two
+/// reads would be lines too many.
+pub fn tail_offset(file: &mut File, length: u64, lines: u64) -> io::Result<(u64, u64)> {
     let mut end = length;
     let mut found = 0;
     let mut block = Vec::new();
@@ -149,8 +150,8 @@ pub fn tail_offset(file: &mut File, lines: u64) -> io::Result<(u64, u64)> {
 pub fn tail_text(log: &Path, lines: u64, bytes: usize) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
-        let (offset, _) = tail_offset(&mut file, lines)?;
-        let length = file.seek(SeekFrom::End(0))?;
+        let length = file.metadata()?.len();
+        let (offset, _) = tail_offset(&mut file, length, lines)?;
         // A line is never longer than what is kept plus what the format adds to it.
         file.seek(SeekFrom::Start(offset.max(length.saturating_sub(BLOCK))))?;
         let mut raw = Vec::new();

@@ -109,7 +109,7 @@ impl Reader {
     /// Sends what is in the files from where `tail` begins, and returns the current one at its end.
     async fn history(&mut self, tail: Option<u64>) -> Result<File, Stop> {
         let paths = files(&self.path)?;
-        let mut opened: Vec<(File, u64)> = Vec::new();
+        let mut opened: Vec<(File, u64, u64)> = Vec::new();
         let mut wanted = tail;
         // The newest come first, since the tail may be within them.
         for path in paths.iter().rev() {
@@ -118,30 +118,32 @@ impl Reader {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && path != &self.path => continue,
                 Err(error) => return Err(error.into()),
             };
+            let length = file.metadata()?.len();
             let offset = match &mut wanted {
                 None => 0,
                 Some(lines) => {
-                    let (offset, found) = tail_offset(&mut file, *lines)?;
+                    let (offset, found) = tail_offset(&mut file, length, *lines)?;
                     *lines -= found;
                     offset
                 }
             };
-            opened.push((file, offset));
+            opened.push((file, offset, length));
             if wanted == Some(0) {
                 break;
             }
         }
         let mut last = None;
-        for (mut file, offset) in opened.into_iter().rev() {
+        for (mut file, offset, length) in opened.into_iter().rev() {
             file.seek(SeekFrom::Start(offset))?;
-            self.drain(&mut file).await?;
+            // No further than where the tail was counted from; a follower goes on from there.
+            self.drain(&mut (&mut file).take(length.saturating_sub(offset))).await?;
             last = Some(file);
         }
         last.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }
 
     /// Reads a file from where it is to its end.
-    async fn drain(&mut self, file: &mut File) -> Result<(), Stop> {
+    async fn drain(&mut self, file: &mut (impl Read + Send)) -> Result<(), Stop> {
         let mut block = vec![0; CHUNK];
         loop {
             let count = file.read(&mut block)?;

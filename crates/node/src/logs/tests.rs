@@ -41,7 +41,7 @@ fn the_tail_begins_after_the_right_line() {
     let check = |content: &str, lines: u64, expected: &str, found: u64| {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(content.as_bytes()).expect("writes");
-        let (offset, count) = tail_offset(&mut file, lines).expect("reads");
+        let (offset, count) = tail_offset(&mut file, content.len() as u64, lines).expect("reads");
         let offset = usize::try_from(offset).expect("small");
         assert_eq!((&content[offset..], count), (expected, found), "{content:?} {lines}");
     };
@@ -80,6 +80,13 @@ async fn options_choose_what_is_sent() {
     check(Selection { since, ..Selection::default() }, None, "three\nfour\n").await;
     let stamped = "2026-01-02T03:04:04.000000001Z four\n";
     check(Selection { timestamps: true, ..Selection::default() }, Some(1), stamped).await;
+}
+
+#[test]
+fn what_is_written_after_the_count_is_no_part_of_the_tail() {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"a\nb\nc\n").expect("writes");
+    assert_eq!(tail_offset(&mut file, 4, 1).expect("reads"), (2, 1));
 }
 
 #[tokio::test]
