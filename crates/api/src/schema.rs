@@ -11,6 +11,7 @@
 pub mod check;
 pub mod decode;
 mod message;
+mod order;
 mod parse;
 mod structural;
 

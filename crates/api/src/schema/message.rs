@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::check::Report;
+use super::order::{self, Fault};
 use super::{Extra, Node, Schema, TypeBody, TypeId};
 use crate::status::Status;
 
@@ -35,7 +36,8 @@ impl FieldValidation {
 
 impl Report {
     /// Decides about a checked body: the warnings to send, or the status to refuse it with.
-    /// `duplicates` are those of [`super::Decoded`].
+    /// `duplicates` are those of [`super::Decoded`]. Faults are told as they stand in the `document`,
+    /// which is JSON; without one the duplicates come first.
     #[expect(
         clippy::result_large_err,
         reason = "a status is what every request path returns; refusals are rare"
@@ -46,16 +48,27 @@ impl Report {
         kind: &str,
         version: &str,
         duplicates: &[String],
+        document: Option<&[u8]>,
     ) -> Result<Vec<String>, Status> {
         if let Some(fault) = &self.mistyped {
             return Err(cannot_be_handled(kind, version, fault));
         }
-        let mut faults: Vec<String> =
-            duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect();
-        faults.extend(self.unknown.iter().map(|path| format!("unknown field {path:?}")));
+        if validation == FieldValidation::Ignore {
+            return Ok(Vec::new());
+        }
+        let duplicates = duplicates.iter().map(|path| (Fault::Duplicate, path.as_str()));
+        let unknown = self.unknown.iter().map(|path| (Fault::Unknown, path.as_str()));
+        let mut faults: Vec<(Fault, &str)> = duplicates.chain(unknown).collect();
+        if let Some(document) = document.filter(|_| faults.len() > 1) {
+            order::sort(&mut faults, document);
+        }
+        let text = |(fault, path)| match fault {
+            Fault::Duplicate => format!("duplicate field {path:?}"),
+            Fault::Unknown => format!("unknown field {path:?}"),
+        };
+        let faults: Vec<String> = faults.into_iter().map(text).collect();
         match validation {
-            FieldValidation::Ignore => Ok(Vec::new()),
-            FieldValidation::Warn => Ok(faults),
+            FieldValidation::Ignore | FieldValidation::Warn => Ok(faults),
             FieldValidation::Strict if faults.is_empty() => Ok(faults),
             FieldValidation::Strict => {
                 let fault = format!("strict decoding error: {}", faults.join(", "));

@@ -190,7 +190,9 @@ fn verdicts_follow_the_mode() {
     let report = check(builtin(), id(DEPLOYMENT), &mut value);
     let duplicates = ["spec.replicas".to_owned()];
     let verdict = |mode| {
-        report.verdict(mode, "Deployment", "v1", &duplicates).map_err(|status| (status.code, status.message))
+        report
+            .verdict(mode, "Deployment", "v1", &duplicates, None)
+            .map_err(|status| (status.code, status.message))
     };
     assert_eq!(verdict(FieldValidation::Ignore), Ok(vec![]));
     let texts = vec!["duplicate field \"spec.replicas\"".to_owned(), "unknown field \"spec.foo\"".to_owned()];
@@ -198,6 +200,10 @@ fn verdicts_follow_the_mode() {
     let message = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
                    duplicate field \"spec.replicas\", unknown field \"spec.foo\"";
     assert_eq!(verdict(FieldValidation::Strict), Err((400, message.to_owned())));
+    let document: &[u8] = br#"{"spec": {"foo": 1, "replicas": 1, "replicas": 2}}"#;
+    let ordered = report.verdict(FieldValidation::Warn, "Deployment", "v1", &duplicates, Some(document));
+    let texts = ["unknown field \"spec.foo\"", "duplicate field \"spec.replicas\""].map(str::to_owned);
+    assert_eq!(ordered.expect("warnings"), texts);
 }
 
 #[test]

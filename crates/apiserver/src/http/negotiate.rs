@@ -98,7 +98,8 @@ pub struct Offer {
 impl Offer {
     /// Objects of a resource. Custom resources have no protobuf form, but their metadata has.
     pub fn of(def: &ResourceDef) -> Self {
-        Offer { protobuf: !def.custom, shapes: true }
+        // Reviews and the like are answers, not objects: there is nothing to make rows of.
+        Offer { protobuf: !def.custom, shapes: def.storage.is_some() }
     }
 
     /// The objects of a route, or of its subresource.

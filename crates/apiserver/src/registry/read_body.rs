@@ -75,7 +75,8 @@ impl Registry {
     ) -> Result<Value, Status> {
         let decoded = decode_value(body)?;
         check_kind(resource, &decoded.value, body)?;
-        check(resource, decoded, context)
+        let document = (body.format == BodyFormat::Json).then_some(&body.bytes[..]);
+        check(resource, decoded, document, context)
     }
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn check_object(
     value: Value,
     context: &mut Context,
 ) -> Result<Value, Status> {
-    check(resource, Decoded { value, duplicates: Vec::new() }, context)
+    check(resource, Decoded { value, duplicates: Vec::new() }, None, context)
 }
 
 /// Every object says what it is, also one that this process made.
@@ -96,7 +97,12 @@ pub(super) fn name_type(def: &ResourceDef, object: &mut Value) {
     }
 }
 
-fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result<Value, Status> {
+fn check(
+    resource: &Resource,
+    decoded: Decoded,
+    document: Option<&[u8]>,
+    context: &mut Context,
+) -> Result<Value, Status> {
     let def = &resource.def;
     let Decoded { mut value, duplicates } = decoded;
     name_type(def, &mut value);
@@ -107,8 +113,8 @@ fn check(resource: &Resource, decoded: Decoded, context: &mut Context) -> Result
         return Err(Status::internal(format!("{} has no schema", def.gvr)));
     };
     let report = schema::check(schema, id, &mut value);
-    let warnings =
-        report.verdict(context.options.field_validation, &def.kind, &def.gvr.version, &duplicates)?;
+    let validation = context.options.field_validation;
+    let warnings = report.verdict(validation, &def.kind, &def.gvr.version, &duplicates, document)?;
     context.warnings.extend(warnings);
     Ok(value)
 }
@@ -128,7 +134,7 @@ fn check_custom(
     report.unknown.iter_mut().for_each(|path| *path = format!("metadata.{path}"));
     report.unknown.extend(version.normalise(&mut value));
     let validation = context.options.field_validation;
-    context.warnings.extend(report.verdict(validation, &def.kind, &def.gvr.version, duplicates)?);
+    context.warnings.extend(report.verdict(validation, &def.kind, &def.gvr.version, duplicates, None)?);
     context.warnings.extend(version.deprecation.clone());
     Ok(value)
 }

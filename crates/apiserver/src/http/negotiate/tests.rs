@@ -98,3 +98,14 @@ fn bodies_are_of_three_types() {
     check("text/plain", None);
     check("application/cbor", None);
 }
+
+#[test]
+fn a_review_has_no_rows() {
+    let table = sampan_api::table::Table::builtin();
+    let of = |name| Offer::of(table.by_name(name).expect("built in"));
+    let rows = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let all = "406 application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    check(of("pods"), rows, "Table(V1) Json");
+    check(of("selfsubjectaccessreviews"), rows, all);
+    check(of("selfsubjectaccessreviews"), "application/json", "Object Json");
+}
