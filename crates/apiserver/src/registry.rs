@@ -36,6 +36,7 @@ mod list;
 mod managed;
 mod metadata;
 mod read_body;
+mod repeated_keys;
 mod rules;
 mod scale;
 mod subresources;

@@ -44,10 +44,30 @@ impl Components {
     /// A reference to the type of a custom resource, written as its definition has it.
     pub(super) fn custom(&mut self, name: &str, version: &Version) -> Value {
         let metadata = self.builtin(&format!("{META}.ObjectMeta"));
-        let metadata = self.wrap(metadata);
-        let document = open_api::document(&version.source, self.dialect == Dialect::V2, &metadata);
+        let mut common = open_api::Common {
+            api_version: json!({"type": "string"}),
+            kind: json!({"type": "string"}),
+            metadata: self.wrap(metadata),
+        };
+        // Any built-in kind's will do: they are the same for all.
+        let described = [
+            ("apiVersion", &mut common.api_version),
+            ("kind", &mut common.kind),
+            ("metadata", &mut common.metadata),
+        ];
+        for (field, value) in described {
+            value["description"] = self.field_description("io.k8s.api.core.v1.ConfigMap", field).into();
+        }
+        let document = open_api::document(&version.source, self.dialect == Dialect::V2, &common);
         self.done.insert(name.to_owned(), document);
         self.dialect.reference(name)
+    }
+
+    fn field_description(&self, type_name: &str, field: &str) -> String {
+        let schema = schema::builtin();
+        let Some(id) = schema.lookup(type_name) else { return String::new() };
+        let index = schema.fields(id).iter().position(|known| known.name == field);
+        index.map_or_else(String::new, |index| self.descriptions.of_field(schema, id, index))
     }
 
     /// A reference to the list of a type.

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use sampan_api::apply::{FieldSet, Request, Typed, Versions, fields, same_but_times};
 use sampan_api::object::ObjectRef;
-use sampan_api::schema::{Decoded, FieldValidation};
+use sampan_api::schema::FieldValidation;
 use sampan_api::table::ResourceDef;
 use sampan_api::{Gvr, Status};
 use serde_json::{Map, Value};
@@ -143,18 +143,17 @@ impl Registry {
         body: &Body,
         context: &mut Context,
     ) -> Result<ObjectRef, Status> {
-        let Decoded { value, duplicates } = decode_applied(body)?;
-        let repeated: Vec<String> = duplicates
-            .iter()
-            .map(|path| format!("error unmarshaling JSON: key {path:?} already set in map"))
-            .collect();
-        match context.options.field_validation {
-            FieldValidation::Strict if !repeated.is_empty() => {
-                let fault = format!("error strict decoding YAML: {}", repeated.join(", "));
-                return Err(Status::bad_request(fault));
+        let (value, repeated) = decode_applied(body)?;
+        if !repeated.is_empty() {
+            let lines = repeated.join("\n  ");
+            let fault = format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {lines}");
+            match context.options.field_validation {
+                FieldValidation::Strict => {
+                    return Err(Status::bad_request(format!("error strict decoding YAML: {fault}")));
+                }
+                FieldValidation::Warn => context.warnings.push(fault),
+                FieldValidation::Ignore => {}
             }
-            FieldValidation::Warn => context.warnings.extend(repeated),
-            FieldValidation::Strict | FieldValidation::Ignore => {}
         }
         self.apply_value(resource, place, &value, context).await
     }

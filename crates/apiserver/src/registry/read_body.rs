@@ -7,6 +7,7 @@ use sampan_api::schema::{self, Decoded};
 use sampan_api::table::ResourceDef;
 use serde_json::Value;
 
+use super::repeated_keys::repeated_keys;
 use super::{Body, Context, Registry, Resource};
 
 /// The encodings of request bodies.
@@ -51,17 +52,22 @@ pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
     }
 }
 
-/// Decodes a configuration to apply: YAML, of which JSON is a part that most clients send.
-pub(super) fn decode_applied(body: &Body) -> Result<Decoded, Status> {
+/// Decodes a configuration to apply: YAML, of which JSON is a part that most clients send. Beside the
+/// value stand the keys that are given more than once.
+pub(super) fn decode_applied(body: &Body) -> Result<(Value, Vec<String>), Status> {
     let is_json = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    if is_json && let Ok(decoded) = decode_value(&Body { format: BodyFormat::Json, ..body.clone() }) {
-        return Ok(decoded);
+    if is_json
+        && let Ok(decoded) = decode_value(&Body { format: BodyFormat::Json, ..body.clone() })
+        && decoded.duplicates.is_empty()
+    {
+        return Ok((decoded.value, Vec::new()));
     }
     let body = Body { format: BodyFormat::Yaml, ..body.clone() };
-    decode_value(&body).map_err(|status| match status.code {
+    let decoded = decode_value(&body).map_err(|status| match status.code {
         400 => Status::bad_request(format!("error decoding YAML: {}", status.message)),
         _ => status,
-    })
+    })?;
+    Ok((decoded.value, repeated_keys(&body.bytes)))
 }
 
 impl Registry {

@@ -82,7 +82,7 @@ impl Registry {
         let SubresourceRole::Scale { spec_replicas, .. } = role else {
             return Err(Status::method_not_allowed(&resource.def.gvr, "update"));
         };
-        let scale = decode_applied(body)?.value;
+        let (scale, _) = decode_applied(body)?;
         let text = |field: &str| scale.get(field).and_then(Value::as_str).unwrap_or_default();
         if (text("apiVersion"), text("kind")) != ("autoscaling/v1", "Scale") {
             let (version, kind) = (text("apiVersion"), text("kind"));
