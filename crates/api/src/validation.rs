@@ -85,6 +85,17 @@ pub fn embedded_metadata(value: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
+/// The faults of a label selector that stands at a field of an object, whose path is given.
+pub fn label_selector(field: &str, selector: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    selector::label_selector(&At::root(selector), &mut faults);
+    let mut causes = faults.into_causes();
+    for cause in &mut causes {
+        cause.field = format!("{field}.{}", cause.field);
+    }
+    causes
+}
+
 /// A value as messages show it: texts quoted, long ones cut, everything else as JSON.
 pub fn shown(value: &Value) -> String {
     field::Shown(value).to_string()

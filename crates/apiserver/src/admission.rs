@@ -192,6 +192,7 @@ async fn run_validating(
     }
     crate::custom::rules::check(attributes, object)?;
     validating_admission_policy::check(attributes, object)?;
+    webhooks::check(attributes, object)?;
     validating_admission_policy::validate(attributes, object, context).await?;
     webhooks::validate(attributes, object, context).await
 }

@@ -11,7 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use sampan_api::Status;
-use sampan_api::table::Verb;
+use sampan_api::table::{ResourceDef, Verb};
 
 use crate::ApiServer;
 use crate::identity::User;
@@ -143,6 +143,18 @@ fn is_served(server: &ApiServer, asked: &Asked) -> bool {
     })
 }
 
+/// The refusal of a verb that a resource does not have.
+fn not_allowed(def: &ResourceDef) -> Status {
+    // Only the objects of a definition that is being deleted cannot be created.
+    if def.version.as_ref().is_some_and(|version| version.terminating) {
+        let mut status = Status::method_not_allowed(&def.gvr, "create");
+        status.message = "create not allowed while custom resource definition is terminating".to_owned();
+        return status;
+    }
+    let message = "the server does not allow this method on the requested resource";
+    Status::failure(405, "MethodNotAllowed", message)
+}
+
 async fn resource(
     server: &Arc<ApiServer>,
     request: Request<Incoming>,
@@ -163,8 +175,7 @@ async fn resource(
             return Ok(response);
         }
     } else if !def.verbs.contains(route.verb) {
-        let message = "the server does not allow this method on the requested resource";
-        return Err(Status::failure(405, "MethodNotAllowed", message));
+        return Err(not_allowed(def));
     }
     match route.verb {
         Verb::Get => read::get(server, &route, &query, request.headers()).await,

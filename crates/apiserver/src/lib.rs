@@ -170,6 +170,11 @@ impl ApiServer {
         custom::follow(self.registry.clone()).await;
     }
 
+    /// Keeps the status of validating admission policies current for as long as it is polled.
+    pub async fn follow_policies(self: Arc<Self>) {
+        admission::validating_admission_policy::follow(self.registry.clone()).await;
+    }
+
     /// Keeps the aggregated APIs current for as long as it is polled.
     pub async fn follow_aggregated(self: Arc<Self>) {
         let server = self.clone();

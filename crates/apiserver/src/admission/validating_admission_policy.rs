@@ -19,10 +19,14 @@ use crate::registry::{Context, Registry};
 
 mod check;
 mod decide;
+mod declared;
 mod params;
 mod policy;
+mod status;
+mod type_check;
 
 pub use check::check;
+pub use status::follow;
 
 use decide::{Evaluated, Failure};
 use policy::{Action, Binding, Policy};

@@ -16,12 +16,14 @@ use crate::cache::Snapshot;
 use crate::registry::{Context, Registry};
 
 mod call;
+mod check;
 pub(super) mod hook;
 pub(super) mod matching;
 mod mutating;
 pub(super) mod review;
 mod validating;
 
+pub use check::check;
 pub use mutating::Mutation;
 
 use hook::Hook;

@@ -65,12 +65,7 @@ impl Selection {
             .unwrap_or_default()
             .parse()
             .map_err(|error| Status::bad_request(format!("{error}")))?;
-        fields
-            .check(&def.gvr.group, &def.kind, |field| {
-                matches!(field, "metadata.name" | "metadata.namespace")
-                    || (!field.is_empty() && def.fields.iter().any(|known| known.name == field))
-            })
-            .map_err(|error| Status::bad_request(error.to_string()))?;
+        check_fields(def, &fields)?;
         let namespace =
             namespace.filter(|namespace| def.namespaced && !namespace.is_empty()).map(str::to_owned);
         Ok(Selection { labels, fields, namespace, namespaced: def.namespaced })
@@ -120,6 +115,19 @@ impl Selection {
             (None, _) => (String::new(), None),
         }
     }
+}
+
+/// Refuses a selector by fields that objects of this kind cannot be selected by.
+fn check_fields(def: &ResourceDef, fields: &FieldSelector) -> Result<(), Status> {
+    let known = |field: &str| match field {
+        "metadata.name" => true,
+        "metadata.namespace" => def.namespaced || !def.custom,
+        "" => false,
+        field => def.fields.iter().any(|known| known.name == field),
+    };
+    // Custom resources have words of their own, which some built-in kinds share.
+    let (group, kind) = if def.custom { ("", "Pod") } else { (def.gvr.group.as_ref(), def.kind.as_ref()) };
+    fields.check(group, kind, known).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 impl Registry {

@@ -81,6 +81,10 @@ pub fn define_use_delete(cluster: &mut Cluster) {
         .ok()
         .is("crontab.stable.example.com/two");
     namespace
+        .kubectl(&["get", "ct", "--field-selector=spec.nope=Slow"])
+        .fails()
+        .says(&["field label not supported: spec.nope"]);
+    namespace
         .kubectl(&["get", "crontabs.v1beta1.stable.example.com", "one", "-o", "jsonpath={.apiVersion}"])
         .ok()
         .is("stable.example.com/v1beta1");
@@ -128,6 +132,26 @@ pub fn refuse(cluster: &mut Cluster) {
         "must contain unique version names",
     ]);
     cluster.kubectl(&["delete", "crd", "crontabs.stable.example.com"]).ok();
+}
+
+pub fn finalizers(cluster: &mut Cluster) {
+    define(cluster);
+    let namespace = cluster.namespace("held");
+    let held = object("held", "cronSpec: '*'").replace("{name: held}", "{name: held, finalizers: [mine]}");
+    namespace.kubectl_stdin(&["create", "-f", "-"], &held).ok().says(&[
+        "Warning: metadata.finalizers: \"mine\": prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers",
+    ]);
+    // The definition waits for its last object, and takes no other one.
+    let definition = "crd/crontabs.stable.example.com";
+    cluster.kubectl(&["delete", definition, "--wait=false"]).ok();
+    cluster.kubectl(&["wait", "--for=condition=Terminating", definition, "--timeout=10s"]).ok();
+    namespace
+        .kubectl_stdin(&["create", "-f", "-"], &object("late", "cronSpec: '*'"))
+        .fails()
+        .says(&["create not allowed while custom resource definition is terminating"]);
+    let freed = r#"{"metadata":{"finalizers":null}}"#;
+    namespace.kubectl(&["patch", "ct", "held", "--type=merge", "-p", freed]).ok();
+    cluster.kubectl(&["wait", "--for=delete", definition, "--timeout=10s"]).ok();
 }
 
 pub fn status_and_scale(cluster: &mut Cluster) {

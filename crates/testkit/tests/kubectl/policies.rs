@@ -116,6 +116,49 @@ pub fn refused(cluster: &mut Cluster) {
     namespace.kubectl(&all).ok();
 }
 
+pub fn types(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("types");
+    let mistaken = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: types}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}
+  validations:
+  - expression: object.spec.replicas > '1'
+    messageExpression: \"'wants ' + string(object.spec.replicas)\"
+";
+    let seen = |generation: &str| {
+        namespace.wait_for("validatingadmissionpolicy/types", ".status.observedGeneration", generation);
+        namespace.get("validatingadmissionpolicy/types", ".status.typeChecking")
+    };
+    namespace.apply(mistaken);
+    let told = seen("1");
+    for part in ["spec.validations[0].expression", "apps/v1, Kind=Deployment", "found no matching overload"] {
+        assert!(told.contains(part), "{part} is in {told}");
+    }
+    assert!(!told.contains("messageExpression"), "{told}");
+    namespace.apply(&mistaken.replace("'1'", "1"));
+    assert_eq!(seen("2"), "{}");
+    namespace.kubectl(&["delete", "validatingadmissionpolicy/types"]).ok();
+    let conditions = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: conditions}
+webhooks:
+- name: one.example.com
+  clientConfig: {url: 'https://127.0.0.1:1/'}
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  matchConditions: [{name: a, expression: nobody == 1}]
+";
+    namespace.kubectl_stdin(&["create", "-f", "-"], conditions).fails().says(&[
+        "webhooks[0].matchConditions[0].expression: Invalid value: \"nobody == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'nobody'",
+    ]);
+}
+
 const DEFINITION: &str = "
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition

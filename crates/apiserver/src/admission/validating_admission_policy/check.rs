@@ -1,7 +1,7 @@
 //! Policies and bindings that are written: what their schema cannot say about them.
 
 use sampan_api::status::Cause;
-use sampan_api::{Status, names};
+use sampan_api::{Status, names, validation};
 use serde_json::Value;
 
 use super::policy::{self, RawPolicy};
@@ -123,6 +123,11 @@ impl Faults {
             let field = format!("{path}.matchPolicy");
             self.one_of(field, text(value, "matchPolicy"), &["Equivalent", "Exact"]);
         }
+        // Upstream names the second one so.
+        for (field, told) in [("namespaceSelector", "namespaceSelector"), ("objectSelector", "labelSelector")]
+        {
+            self.selector(format!("{path}.{told}"), &value[field]);
+        }
         for list in ["resourceRules", "excludeResourceRules"] {
             for (at, rule) in items(&value[list]) {
                 let path = format!("{path}.{list}[{at}]");
@@ -158,6 +163,10 @@ impl Faults {
                 }
             }
         }
+    }
+
+    fn selector(&mut self, path: String, selector: &Value) {
+        self.causes.extend(validation::label_selector(&path, selector));
     }
 
     fn conditions(&mut self, list: &Value) {
@@ -293,20 +302,64 @@ impl Faults {
             return;
         }
         let (name, selector) = (text(reference, "name"), &reference["selector"]);
+        let both = "Forbidden: name and selector are mutually exclusive";
         if !name.is_empty() {
             for fault in names::path_segment(name) {
                 self.invalid("spec.paramRef.name", name, &fault);
             }
             if !selector.is_null() {
-                let message = "Forbidden: name and selector are mutually exclusive";
-                self.fault("FieldValueForbidden", "spec.paramRef.name", message.into());
+                self.fault("FieldValueForbidden", "spec.paramRef.name", both.into());
             }
         } else if selector.is_null() {
             self.required("spec.paramRef", "one of name or selector must be specified");
+        }
+        self.selector("spec.paramRef.selector".to_owned(), selector);
+        if !name.is_empty() && !selector.is_null() {
+            self.fault("FieldValueForbidden", "spec.paramRef.selector", both.into());
         }
         match reference["parameterNotFoundAction"].as_str() {
             None => self.required("spec.paramRef.parameterNotFoundAction", ""),
             Some(action) => self.one_of("spec.paramRef.parameterNotFoundAction", action, &["Allow", "Deny"]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(faults: Faults) -> Vec<String> {
+        faults.causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn selectors_are_held_to_their_rules() {
+        let mut faults = Faults::default();
+        faults.matches(
+            &json!({
+                "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]},
+                "objectSelector": {"matchExpressions": [{"key": "a", "operator": "Is", "values": ["b"]}]},
+            }),
+            "spec.matchConstraints",
+        );
+        assert_eq!(
+            told(faults),
+            [
+                "spec.matchConstraints.namespaceSelector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+                "spec.matchConstraints.labelSelector.matchExpressions[0].operator: Invalid value: \"Is\": not a valid selector operator",
+            ]
+        );
+        let mut faults = Faults::default();
+        faults.param_ref(&json!({
+            "name": "a", "selector": {"matchLabels": {"a": "b"}}, "parameterNotFoundAction": "Deny",
+        }));
+        assert_eq!(
+            told(faults),
+            ["name", "selector"].map(|field| format!(
+                "spec.paramRef.{field}: Forbidden: name and selector are mutually exclusive"
+            ))
+        );
     }
 }
