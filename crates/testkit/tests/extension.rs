@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         .test_image()
         .check("mutating and validating webhooks", webhooks)
         .check("webhooks that fail", failures)
+        .check("conversion of custom resources", conversion)
         .check("an aggregated API", aggregated)
         .check("proxies to services, pods and nodes", proxies)
         .run()
@@ -152,6 +153,78 @@ fn remove(cluster: &Cluster, namespace: &str) {
             cluster.kubectl(&["delete", &resource, &name, "--ignore-not-found"]).ok();
         }
     }
+}
+
+/// A kind of two versions; `stored` is the one in which objects are kept.
+fn two_versions(bundle: &str, stored: &str) -> String {
+    let version = |name: &str, fields: &str| {
+        format!(
+            "
+  - name: {name}
+    served: true
+    storage: {}
+    schema: {{openAPIV3Schema: {{type: object, properties: {{{fields}}}}}}}",
+            name == stored
+        )
+    };
+    format!(
+        "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: addresses.conversion.example.com}}
+spec:
+  group: conversion.example.com
+  scope: Namespaced
+  names: {{plural: addresses, singular: address, kind: Address}}
+  conversion:
+    strategy: Webhook
+    webhook:
+      conversionReviewVersions: [v1]
+      clientConfig: {{service: {{namespace: conversion, name: extension, path: /convert}}, caBundle: {bundle}}}
+  versions:{}{}
+",
+        version("v1", "hostPort: {type: string}"),
+        version("v2", "host: {type: string}, port: {type: string}"),
+    )
+}
+
+fn conversion(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("conversion");
+    let bundle = deploy(&namespace);
+    let definition = "crd/addresses.conversion.example.com";
+    namespace.apply(&two_versions(&bundle, "v1"));
+    cluster.kubectl(&["wait", "--for=condition=Established", definition, "--timeout=10s"]).ok();
+    let create = |name: &str, version: &str, fields: &str| {
+        let object = format!(
+            "apiVersion: conversion.example.com/{version}\nkind: Address\nmetadata: {{name: {name}}}\n{fields}\n"
+        );
+        namespace.kubectl_stdin(&["create", "-f", "-"], &object)
+    };
+    let (v1, v2) = ("addresses.v1.conversion.example.com", "addresses.v2.conversion.example.com");
+    let both = ".host},{.port},{.hostPort";
+    create("one", "v1", "hostPort: 'localhost:8080'").ok();
+    assert_eq!(namespace.get(&format!("{v2}/one"), both), "localhost,8080,");
+    create("two", "v2", "host: example.com\nport: '80'").ok();
+    assert_eq!(namespace.get(&format!("{v1}/two"), both), ",,example.com:80");
+    // What is kept in two versions is listed in one.
+    namespace.apply(&two_versions(&bundle, "v2"));
+    create("three", "v1", "hostPort: 'localhost:3'").ok();
+    let list = "jsonpath={range .items[*]}{.metadata.name}={.host}{.port}{.hostPort} {end}";
+    namespace
+        .kubectl(&["get", v2, "-o", list])
+        .ok()
+        .is("one=localhost8080 three=localhost3 two=example.com80");
+    namespace
+        .kubectl(&["get", v1, "-o", list])
+        .ok()
+        .is("one=localhost:8080 three=localhost:3 two=example.com:80");
+    let patch = ["patch", v1, "one", "--type=merge", "-p", r#"{"hostPort":"localhost:9"}"#];
+    namespace.kubectl(&patch).ok();
+    assert_eq!(namespace.get(&format!("{v2}/one"), both), "localhost,9,");
+    create("four", "v1", "hostPort: 'refused:1'").fails().says(&[
+        "conversion webhook for conversion.example.com/v1, Kind=Address failed: that host has no version 2",
+    ]);
+    cluster.kubectl(&["delete", definition]).ok();
 }
 
 fn aggregated(cluster: &mut Cluster) {

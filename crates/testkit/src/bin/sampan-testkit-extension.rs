@@ -6,6 +6,8 @@
 //! - `POST /label` adds the label `labelled=yes`, and warns.
 //! - `POST /deny` denies what is named `denied…`.
 //! - `POST /slow` never answers.
+//! - `POST /convert` converts custom resources: `v1` has a `hostPort`, where `v2` has a `host` and a `port`.
+//!   It refuses a host that is called `refused`.
 //! - `/apis/extension.example.com/v1` has the resource `flowers`, read only; what is asked for one of them
 //!   is answered with the identity that the request was forwarded under.
 
@@ -70,6 +72,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             Ok(review) => reply(&judge(path, &review)),
             Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
         },
+        "/convert" => match serde_json::from_slice(&body) {
+            Ok(review) => reply(&convert(&review)),
+            Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
         "/slow" => std::future::pending().await,
         _ => match document(path, &head.headers) {
             Some(document) => reply(&document),
@@ -126,6 +132,45 @@ fn judge(path: &str, review: &Value) -> Value {
             json!({"message": format!("{name} is not wanted"), "code": 403, "reason": "Forbidden"});
     }
     json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response})
+}
+
+/// The answer to a `ConversionReview`.
+fn convert(review: &Value) -> Value {
+    let request = &review["request"];
+    let wanted = request["desiredAPIVersion"].as_str().unwrap_or_default();
+    let objects = request["objects"].as_array().map_or(&[][..], Vec::as_slice);
+    println!("/convert {} to {wanted}", objects.len());
+    let converted: Result<Vec<Value>, String> =
+        objects.iter().map(|object| converted(object.clone(), wanted)).collect();
+    let (result, converted) = match converted {
+        Ok(converted) => (json!({"status": "Success"}), converted),
+        Err(message) => (json!({"status": "Failure", "message": message}), Vec::new()),
+    };
+    json!({"apiVersion": review["apiVersion"], "kind": "ConversionReview",
+        "response": {"uid": request["uid"], "result": result, "convertedObjects": converted}})
+}
+
+fn converted(mut object: Value, wanted: &str) -> Result<Value, String> {
+    if object["apiVersion"] == wanted {
+        return Ok(object);
+    }
+    object["apiVersion"] = wanted.into();
+    let Some(fields) = object.as_object_mut() else { return Err("not an object".to_owned()) };
+    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
+    if wanted.ends_with("/v2") {
+        let address = text(fields.remove("hostPort")).unwrap_or_default();
+        let (host, port) = address.split_once(':').unwrap_or((&address, ""));
+        if host == "refused" {
+            return Err("that host has no version 2".to_owned());
+        }
+        fields.insert("host".to_owned(), host.into());
+        fields.insert("port".to_owned(), port.into());
+    } else {
+        let (host, port) = (text(fields.remove("host")), text(fields.remove("port")));
+        let address = format!("{}:{}", host.unwrap_or_default(), port.unwrap_or_default());
+        fields.insert("hostPort".to_owned(), address.into());
+    }
+    Ok(object)
 }
 
 /// The documents of the aggregated API.
