@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::process::{Command, ExitCode, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use sampan_testkit::{Cluster, Sandbox};
@@ -75,6 +75,9 @@ fn two_at_once() {
 
 /// A test that is killed while its cluster runs.
 fn victim() -> ! {
+    // Shells start what runs in their background with this signal ignored.
+    // SAFETY: the default action is no handler, so that nothing of this program runs in one.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.expect("a signal that can be handled");
     let cluster = Cluster::start().expect("a cluster");
     println!("{}", cluster.scratch().display());
     for path in cluster.sandbox().cgroups().expect("cgroups") {
