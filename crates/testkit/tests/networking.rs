@@ -295,7 +295,7 @@ fn api_from_a_pod(cluster: &mut Cluster) {
     namespace
         .kubectl(&["create", "rolebinding", "see", "--clusterrole=view", "--serviceaccount=in-pod:default"])
         .ok();
-    namespace.sh("client", &ask("/api/v1/namespaces/in-pod/pods/client")).ok().has(&["\"name\":\"client\""]);
+    namespace.sh("client", &ask("/api/v1/namespaces/in-pod/pods/client")).ok().has(&["\"name\": \"client\""]);
 }
 
 fn host_network(cluster: &mut Cluster) {

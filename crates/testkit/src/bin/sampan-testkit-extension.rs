@@ -115,7 +115,7 @@ fn judge(path: &str, review: &Value) -> Value {
         !request["oldObject"].is_null(),
     );
     let mut response = json!({"uid": request["uid"], "allowed": true});
-    if path == "/label" && request["object"].is_object() {
+    if path == "/label" && request["object"]["metadata"].is_object() {
         let has_labels = request.pointer("/object/metadata/labels").is_some();
         let patch = if has_labels {
             json!([{"op": "add", "path": "/metadata/labels/labelled", "value": "yes"}])

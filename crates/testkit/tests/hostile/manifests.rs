@@ -92,7 +92,7 @@ pub fn mistyped(cluster: &mut Cluster) {
     let check = |content_type: &str, body: &str, code: &str, says: &str| {
         post(&namespace, content_type, body.as_bytes())
             .matches(&format!("^{code}$"))
-            .has(&[says, "\"kind\":\"Status\""]);
+            .has(&[says, "\"kind\": \"Status\""]);
     };
     let json = "application/json";
     let object = |rest: &str| format!(r#"{{"apiVersion":"v1","kind":"ConfigMap",{rest}}}"#);
