@@ -217,6 +217,22 @@ fn requests_are_authenticated_in_order() {
     assert_eq!(ask(&[], Some(&certificate), at(31 * 24 * 3600)), None);
     let user = certificate.user(at(0)).expect("alive");
     assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
+
+    // Only the front proxy's certificate says for whom it asks, and it is nobody's own.
+    let der = pki.front_proxy_client().current().cert[0].clone();
+    assert!(pki.front_proxy().issued(&der) && !pki.front_proxy().issued(&issued.der));
+    let proxy = ClientCertificate::read(&der).expect("a certificate").of_front_proxy(true);
+    let told = [("x-remote-user", "jane"), ("x-remote-group", "g"), ("x-remote-extra-a%2fb", "c")];
+    assert_eq!(ask(&told, Some(&proxy), at(0)), name("jane"));
+    assert_eq!(ask(&told, Some(&certificate), at(0)), name("system:node:a"));
+    assert_eq!(ask(&told, None, at(0)), name("system:anonymous"));
+    assert_eq!(ask(&[], Some(&proxy), at(0)), name("system:anonymous"));
+    assert_eq!(ask(&told, Some(&proxy), at(31 * 24 * 3600)), name("system:anonymous"));
+    let user = authenticator.authenticate(&headers(&told), Some(&proxy), &objects, at(0)).expect("told");
+    assert_eq!(
+        (user.groups, &user.extra["a/b"][..]),
+        (vec!["g".into(), "system:authenticated".into()], &["c".to_owned()][..])
+    );
 }
 
 #[test]
