@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReferen
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
-use sampan_client::PatchKind;
+use sampan_client::{PatchKind, Target};
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -15,12 +15,30 @@ use crate::view::{Kind, decode};
 /// Who claims pods.
 pub(crate) struct Claimant<'a> {
     pub namespace: &'a str,
+    pub kind: Kind,
     pub owner: OwnerReference,
     pub selector: Option<&'a LabelSelector>,
     /// Whether pods may be adopted: not by what is being deleted.
     pub adopts: bool,
     /// A finalizer that claimed pods hold.
     pub finalizer: Option<&'static str>,
+}
+
+/// Whether an owner still takes up what nobody owns, asked when something without an owner has been
+/// seen: what an owner's deletion set free must not come back to it, though the reconciliation may
+/// have begun before that deletion.
+pub(crate) async fn still_adopts(
+    shared: &Shared,
+    kind: Kind,
+    namespace: &str,
+    owner: &OwnerReference,
+) -> Result<bool, Status> {
+    let target = Target { gvr: kind.gvr(), namespace: Some(namespace), name: &owner.name, subresource: None };
+    match shared.client.backend().get(target).await {
+        Ok(found) => Ok(*found.header.uid == *owner.uid && !found.header.is_terminating()),
+        Err(status) if status.is_not_found() => Ok(false),
+        Err(status) => Err(status),
+    }
 }
 
 impl Claimant<'_> {
@@ -37,7 +55,9 @@ impl Claimant<'_> {
                 }
                 Some(owner) if *owner.uid == *self.owner.uid => self.release(shared, &object).await?,
                 None if fits && self.adopts && !object.header.is_terminating() => {
-                    pods.push(self.adopt(shared, &object).await?);
+                    if still_adopts(shared, self.kind, self.namespace, &self.owner).await? {
+                        pods.push(self.adopt(shared, &object).await?);
+                    }
                 }
                 Some(_) | None => {}
             }
@@ -82,5 +102,34 @@ impl Claimant<'_> {
             .namespaced::<Pod>(self.namespace)
             .patch(&pod.header.name, PatchKind::Merge, &patch)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_client::DeleteOptions;
+
+    use super::*;
+    use crate::testing::Bench;
+
+    #[tokio::test]
+    async fn an_owner_that_is_being_deleted_adopts_no_more() {
+        let bench = Bench::start().await;
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "d", "namespace": "n", "finalizers": ["orphan"]}});
+        let created = bench.create("apps", "v1", "deployments", "n", deployment).await;
+        let uid = created["metadata"]["uid"].as_str().expect("a uid");
+        let check = async |uid: &str, name: &str, expected: bool| {
+            let owner = OwnerReference { name: name.into(), uid: uid.into(), ..OwnerReference::default() };
+            let adopts = still_adopts(&bench.shared, Kind::Deployment, "n", &owner).await.expect("an answer");
+            assert_eq!(adopts, expected, "{uid} {name}");
+        };
+        check(uid, "d", true).await;
+        check("another", "d", false).await;
+        check(uid, "gone", false).await;
+        let gvr = Kind::Deployment.gvr();
+        let target = Target { gvr, namespace: Some("n"), name: "d", subresource: None };
+        bench.backend().delete(target, &DeleteOptions::default()).await.expect("it waits for its finalizer");
+        check(uid, "d", false).await;
     }
 }

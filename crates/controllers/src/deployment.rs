@@ -14,6 +14,7 @@ use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
 use serde_json::json;
 
 use crate::Shared;
+use crate::claim::still_adopts;
 use crate::controller::{Controller, owner_key, subjects};
 use crate::pods;
 use crate::view::{Kind, decode};
@@ -166,8 +167,10 @@ async fn owned_sets(
                 && deployment.metadata.deletion_timestamp.is_none() =>
             {
                 let owner = pods::controller_reference(API_VERSION, KIND, &deployment.metadata);
-                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
-                sets.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
+                if still_adopts(shared, Kind::Deployment, namespace, &owner).await? {
+                    let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
+                    sets.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
+                }
             }
             Some(_) | None => {}
         }

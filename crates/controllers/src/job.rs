@@ -148,6 +148,7 @@ impl Jobs {
         let settled = self.expectations.are_met(key);
         let claimant = Claimant {
             namespace,
+            kind: Kind::Job,
             owner: controller_reference(API_VERSION, KIND, &job.metadata),
             selector: job.spec.as_ref().and_then(|spec| spec.selector.as_ref()),
             adopts: job.metadata.deletion_timestamp.is_none(),

@@ -16,6 +16,7 @@ use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::Shared;
+use crate::claim::still_adopts;
 use crate::controller::{Controller, owner_key, subjects};
 use crate::expectations::Expectations;
 use crate::pods::{self, Availability};
@@ -431,8 +432,10 @@ async fn owned_pods(
             }
             None if fits && !object.header.is_terminating() && set.metadata.deletion_timestamp.is_none() => {
                 let owner = flavour.owner(set);
-                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
-                pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
+                if still_adopts(shared, flavour.view_kind(), namespace, &owner).await? {
+                    let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
+                    pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
+                }
             }
             Some(_) | None => {}
         }

@@ -119,6 +119,13 @@ impl View {
     }
 }
 
+impl Kind {
+    pub fn gvr(self) -> &'static Gvr {
+        static TABLE: [(Kind, Gvr); 16] = KINDS;
+        &TABLE[self as usize].1
+    }
+}
+
 /// An object that cannot be decoded is left out: it came through the API's own schema, so this is
 /// a fault of ours, and is logged.
 pub(crate) fn decode<T: Resource>(object: &ObjectRef) -> Option<T> {
