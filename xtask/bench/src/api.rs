@@ -9,6 +9,7 @@ mod large;
 mod population;
 mod reads;
 mod small;
+mod typed;
 mod watchers;
 
 pub fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {

@@ -23,20 +23,18 @@ impl Comparison {
     }
 
     /// Modified and added fields.
-    pub fn changed(&self) -> FieldSet {
-        self.modified.union(&self.added)
+    pub(super) fn into_changed(self) -> FieldSet {
+        let mut changed = self.modified;
+        changed.merge(self.added);
+        changed
     }
 
     /// Leaves out fields and all that is inside of them.
-    pub(super) fn without(self, ignored: &FieldSet) -> Self {
-        if ignored.is_empty() {
-            return self;
+    pub(super) fn without(mut self, ignored: &FieldSet) -> Self {
+        for fields in [&mut self.removed, &mut self.modified, &mut self.added] {
+            fields.subtract_recursively(ignored);
         }
-        Comparison {
-            removed: self.removed.recursive_difference(ignored),
-            modified: self.modified.recursive_difference(ignored),
-            added: self.added.recursive_difference(ignored),
-        }
+        self
     }
 }
 

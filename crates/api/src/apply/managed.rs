@@ -170,7 +170,7 @@ impl Managed {
             if let Some(joined) = self.entries.remove(&manager)
                 && let Some(owned) = self.entries.get_mut(&bucket)
             {
-                owned.fields = owned.fields.union(&joined.fields);
+                owned.fields.merge(joined.fields);
                 owned.time = time;
             }
             count -= 1;

@@ -93,74 +93,96 @@ impl FieldSet {
 
     /// What is in either.
     pub fn union(&self, other: &FieldSet) -> FieldSet {
-        let join = |a: Option<&Node>, b: Option<&Node>| match (a, b) {
-            (Some(a), Some(b)) => Some(Node {
-                element: a.element.clone(),
-                member: a.member || b.member,
-                below: a.below.union(&b.below),
-            }),
-            (one, other) => one.or(other).cloned(),
-        };
-        self.joined(other, join)
+        let mut all = self.clone();
+        all.merge(other.clone());
+        all
+    }
+
+    /// Adds what is in the other.
+    pub fn merge(&mut self, other: FieldSet) {
+        if self.nodes.is_empty() || other.nodes.is_empty() {
+            if self.nodes.is_empty() {
+                self.nodes = other.nodes;
+            }
+            return;
+        }
+        let mut merged = Vec::with_capacity(self.nodes.len() + other.nodes.len());
+        let mut ours = std::mem::take(&mut self.nodes).into_iter().peekable();
+        for theirs in other.nodes {
+            while let Some(before) = ours.next_if(|own| own.element < theirs.element) {
+                merged.push(before);
+            }
+            merged.push(match ours.next_if(|own| own.element == theirs.element) {
+                Some(mut own) => {
+                    own.member |= theirs.member;
+                    own.below.merge(theirs.below);
+                    own
+                }
+                None => theirs,
+            });
+        }
+        merged.extend(ours);
+        self.nodes = merged;
     }
 
     /// What is in both.
     pub fn intersection(&self, other: &FieldSet) -> FieldSet {
-        self.joined(other, |a, b| {
-            let (a, b) = (a?, b?);
-            let below = a.below.intersection(&b.below);
-            let member = a.member && b.member;
-            (member || !below.is_empty()).then(|| Node { element: a.element.clone(), member, below })
-        })
+        let (mut ours, mut theirs) = (self.nodes.iter().peekable(), other.nodes.iter().peekable());
+        let mut nodes = Vec::new();
+        while let (Some(a), Some(b)) = (ours.peek(), theirs.peek()) {
+            match a.element.cmp(&b.element) {
+                Ordering::Less => drop(ours.next()),
+                Ordering::Greater => drop(theirs.next()),
+                Ordering::Equal => {
+                    let below = a.below.intersection(&b.below);
+                    let member = a.member && b.member;
+                    if member || !below.is_empty() {
+                        nodes.push(Node { element: a.element.clone(), member, below });
+                    }
+                    ours.next();
+                    theirs.next();
+                }
+            }
+        }
+        FieldSet { nodes }
     }
 
     /// What is here and not in the other. A parent in the other takes no children away.
     pub fn difference(&self, other: &FieldSet) -> FieldSet {
-        self.joined(other, |a, b| {
-            let a = a?;
-            let Some(b) = b else { return Some(a.clone()) };
-            let below = a.below.difference(&b.below);
-            let member = a.member && !b.member;
-            (member || !below.is_empty()).then(|| Node { element: a.element.clone(), member, below })
-        })
+        let mut left = self.clone();
+        left.subtract(other);
+        left
     }
 
-    /// What is neither in the other nor inside of one of its members.
-    pub fn recursive_difference(&self, other: &FieldSet) -> FieldSet {
-        self.joined(other, |a, b| {
-            let a = a?;
-            let Some(b) = b else { return Some(a.clone()) };
-            if b.member {
-                return None;
+    /// Takes out what is in the other. A parent there takes no children away.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        self.retain(other, &|own, theirs| {
+            own.below.subtract(&theirs.below);
+            own.member &= !theirs.member;
+            own.member || !own.below.is_empty()
+        });
+    }
+
+    /// Takes out what is in the other or inside of one of its members.
+    pub fn subtract_recursively(&mut self, other: &FieldSet) {
+        self.retain(other, &|own, theirs| {
+            if theirs.member {
+                return false;
             }
-            let below = a.below.recursive_difference(&b.below);
-            (a.member || !below.is_empty()).then(|| Node {
-                element: a.element.clone(),
-                member: a.member,
-                below,
-            })
-        })
+            own.below.subtract_recursively(&theirs.below);
+            own.member || !own.below.is_empty()
+        });
     }
 
-    /// Walks both in order and keeps what `join` makes of each step.
-    fn joined<'a>(
-        &'a self,
-        other: &'a FieldSet,
-        join: impl Fn(Option<&'a Node>, Option<&'a Node>) -> Option<Node>,
-    ) -> FieldSet {
-        let (mut a, mut b) = (self.nodes.iter().peekable(), other.nodes.iter().peekable());
-        let mut nodes = Vec::new();
-        loop {
-            let order = match (a.peek(), b.peek()) {
-                (None, None) => return FieldSet { nodes },
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(one), Some(other)) => one.element.cmp(&other.element),
-            };
-            let one = if order.is_le() { a.next() } else { None };
-            let two = if order.is_ge() { b.next() } else { None };
-            nodes.extend(join(one, two));
+    /// Keeps of what is in both what `keep` says, and all that only this set has.
+    fn retain(&mut self, other: &FieldSet, keep: &dyn Fn(&mut Node, &Node) -> bool) {
+        if other.nodes.is_empty() {
+            return;
         }
+        self.nodes.retain_mut(|own| match other.find(&own.element) {
+            Ok(at) => keep(own, &other.nodes[at]),
+            Err(_) => true,
+        });
     }
 
     /// Makes members of the structures' fields that lead to members: removing everything inside of

@@ -77,9 +77,9 @@ impl<'a> Step<'a> {
         self.versions.typed(self.api_version).ok_or_else(|| UpdateError::Version(self.api_version.to_owned()))
     }
 
-    /// The fields that nobody owns at this place.
-    fn ignored(&self, api_version: &str) -> FieldSet {
-        STRIPPED.union(&self.versions.ignored(api_version))
+    /// Leaves out the fields that nobody owns at this place.
+    fn owned(&self, comparison: Comparison, api_version: &str) -> Comparison {
+        comparison.without(&STRIPPED).without(&self.versions.ignored(api_version))
     }
 
     /// Gives a manager what it changed between two states, and takes it from all others. Returns
@@ -92,22 +92,25 @@ impl<'a> Step<'a> {
         manager: &Manager,
     ) -> Result<bool, UpdateError> {
         let typed = self.typed()?;
-        let comparison = compare(typed, old, new)?.without(&self.ignored(self.api_version));
+        let comparison = self.owned(compare(typed, old, new)?, self.api_version);
         if comparison.is_same() {
             return Ok(false);
         }
         self.reconcile(managed);
-        let comparison = self.take(old, new, comparison, managed, manager, true)?;
-        let taken = comparison.changed().difference(&METADATA);
+        self.take(old, new, &comparison, managed, manager, true)?;
         let before = managed.entries.remove(manager);
         let time = before.as_ref().and_then(|owned| owned.time.clone());
-        let fields = before.map(|owned| owned.fields).unwrap_or_default();
-        let fields = fields.difference(&comparison.removed).union(&taken);
+        let mut fields = before.map(|owned| owned.fields).unwrap_or_default();
+        fields.subtract(&comparison.removed);
+        let mut taken = comparison.into_changed();
+        taken.subtract(&METADATA);
+        let took = !taken.is_empty();
+        fields.merge(taken);
         if !fields.is_empty() {
             let owned = Owned { fields, api_version: self.api_version.to_owned(), time };
             managed.entries.insert(manager.clone(), owned);
         }
-        Ok(!taken.is_empty())
+        Ok(took)
     }
 
     /// Merges a configuration into the live object, prunes what its manager no longer mentions, and
@@ -123,8 +126,10 @@ impl<'a> Step<'a> {
         let typed = self.typed()?;
         self.reconcile(managed);
         let merged = merge(typed, live, config)?;
-        let ignored = self.ignored(self.api_version);
-        let fields = field_set(typed, config)?.recursive_difference(&ignored).difference(&METADATA);
+        let mut fields = field_set(typed, config)?;
+        fields.subtract_recursively(&STRIPPED);
+        fields.subtract_recursively(&self.versions.ignored(self.api_version));
+        fields.subtract(&METADATA);
         let last = managed.entries.remove(manager);
         let time = last.as_ref().and_then(|last| last.time.clone());
         managed
@@ -134,8 +139,8 @@ impl<'a> Step<'a> {
             Some(last) => self.prune(merged, managed, &last)?,
             None => merged,
         };
-        let comparison = compare(typed, live, &object)?.without(&ignored);
-        self.take(live, &object, comparison, managed, manager, force)?;
+        let comparison = self.owned(compare(typed, live, &object)?, self.api_version);
+        self.take(live, &object, &comparison, managed, manager, force)?;
         Ok(object)
     }
 
@@ -145,57 +150,49 @@ impl<'a> Step<'a> {
         &self,
         old: &Value,
         new: &Value,
-        comparison: Comparison,
+        comparison: &Comparison,
         managed: &mut Managed,
         manager: &Manager,
         force: bool,
-    ) -> Result<Comparison, UpdateError> {
-        let with_changed = |comparison: Comparison| (comparison.changed(), comparison);
-        let mut comparisons: BTreeMap<String, Option<(FieldSet, Comparison)>> = BTreeMap::new();
-        comparisons.insert(self.api_version.to_owned(), Some(with_changed(comparison)));
+    ) -> Result<(), UpdateError> {
+        let mut elsewhere: BTreeMap<&str, Option<Comparison>> = BTreeMap::new();
         let mut conflicts = Vec::new();
-        let mut left: BTreeMap<Manager, Option<FieldSet>> = BTreeMap::new();
+        let mut left: Vec<(Manager, FieldSet)> = Vec::new();
         for (other, owned) in &managed.entries {
             if other == manager {
                 continue;
             }
-            if !comparisons.contains_key(&owned.api_version) {
-                let there = self.compare_at(&owned.api_version, old, new)?;
-                comparisons.insert(owned.api_version.clone(), there.map(with_changed));
+            let version = owned.api_version.as_str();
+            if version != self.api_version && !elsewhere.contains_key(version) {
+                elsewhere.insert(version, self.compare_at(version, old, new)?);
             }
+            let there =
+                if version == self.api_version { Some(comparison) } else { elsewhere[version].as_ref() };
             // Who wrote at a version that is no longer served owns nothing.
-            let Some((changed, comparison)) = &comparisons[&owned.api_version] else {
-                left.insert(other.clone(), None);
+            let Some(there) = there else {
+                left.push((other.clone(), FieldSet::default()));
                 continue;
             };
-            let lost = owned.fields.intersection(changed);
+            let mut lost = owned.fields.intersection(&there.modified);
+            lost.merge(owned.fields.intersection(&there.added));
             conflicts.extend(lost.paths().into_iter().map(|path| Conflict { manager: other.clone(), path }));
-            if !lost.is_empty() || !comparison.removed.is_empty() {
-                let kept = owned.fields.difference(&lost).difference(&comparison.removed);
-                left.insert(other.clone(), Some(kept));
+            if !lost.is_empty() || !there.removed.is_empty() {
+                let mut kept = owned.fields.clone();
+                kept.subtract(&lost);
+                kept.subtract(&there.removed);
+                left.push((other.clone(), kept));
             }
         }
         if !force && !conflicts.is_empty() {
             return Err(UpdateError::Conflicts(conflicts));
         }
         for (other, kept) in left {
-            match kept {
-                Some(kept) => {
-                    if let Some(owned) = managed.entries.get_mut(&other) {
-                        owned.fields = kept;
-                    }
-                }
-                None => {
-                    managed.entries.remove(&other);
-                }
+            if let Some(owned) = managed.entries.get_mut(&other) {
+                owned.fields = kept;
             }
         }
         managed.entries.retain(|_, owned| !owned.fields.is_empty());
-        Ok(comparisons
-            .remove(self.api_version)
-            .flatten()
-            .map(|(_, comparison)| comparison)
-            .unwrap_or_default())
+        Ok(())
     }
 
     fn compare_at(&self, version: &str, old: &Value, new: &Value) -> Result<Option<Comparison>, UpdateError> {
@@ -204,7 +201,7 @@ impl<'a> Step<'a> {
         else {
             return Ok(None);
         };
-        Ok(Some(compare(typed, &old, &new)?.without(&self.ignored(version))))
+        Ok(Some(self.owned(compare(typed, &old, &new)?, version)))
     }
 
     fn convert<'v>(&self, object: &'v Value, to: &str) -> Option<Cow<'v, Value>> {
@@ -257,8 +254,7 @@ impl<'a> Step<'a> {
     ) -> Result<Value, UpdateError> {
         let mut by_version: BTreeMap<&str, FieldSet> = BTreeMap::new();
         for owned in managed.entries.values() {
-            let all = by_version.entry(&owned.api_version).or_default();
-            *all = all.union(&owned.fields);
+            by_version.entry(&owned.api_version).or_default().merge(owned.fields.clone());
         }
         let mut order: Vec<&str> = by_version.keys().copied().collect();
         order.sort_by_key(|one| *one != version);

@@ -1,11 +1,10 @@
 //! Requests of a large cluster: gets and writes while lists run, and lists of everything.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use serde_json::{Value, json};
@@ -23,15 +22,8 @@ const PAGE: usize = 500;
 
 pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
     let clients = |count: usize| (0..count).map(|_| connect(access)).collect::<Result<Vec<_>>>();
-    let done = Rc::new(Cell::new(false));
-    let lister = connect(access)?;
-    let lists = async {
-        let mut bytes = 0;
-        while !done.get() {
-            bytes += list_pages(&lister, || done.get()).await?.1;
-        }
-        anyhow::Ok(bytes)
-    };
+    let done = Arc::new(AtomicBool::new(false));
+    let lists = list_until(access.clone(), done.clone());
     let mixed = async {
         let gets = load(clients(READERS)?, WINDOW, |client: Arc<RemoteBackend>, number| async move {
             let number = number.wrapping_mul(7919) % PODS;
@@ -43,11 +35,13 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
                 "metadata": {"name": format!("map-{number}")}, "data": {"key": "x".repeat(700)}});
             post(&client, "/api/v1/namespaces/default/configmaps", body.to_string()).await.map(drop)
         });
-        let both = futures_util::future::try_join(gets, writes).await;
-        done.set(true);
-        both
-    };
-    let (bytes, (gets, writes)) = futures_util::future::try_join(lists, mixed).await?;
+        futures_util::future::try_join(gets, writes).await
+    }
+    .await;
+    done.store(true, Ordering::Relaxed);
+    let bytes = lists.join().map_err(|_| anyhow!("the listing thread panicked"))??;
+    let (gets, writes) = mixed?;
+    let lister = connect(access)?;
     let before = Instant::now();
     let (pages, all) = list_pages(&lister, || false).await?;
     let paged = before.elapsed().as_secs_f64();
@@ -70,6 +64,22 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
         ),
         Figure::lower(format!("list {PODS} pods at once ({:.0} MB)", whole_bytes as f64 / 1e6), whole, "s"),
     ])
+}
+
+/// Lists everything again and again on a thread of its own, as another client would: what it does with
+/// its megabytes must not hold up whoever measures. Answers the bytes that came.
+fn list_until(access: Access, done: Arc<AtomicBool>) -> std::thread::JoinHandle<Result<usize>> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let client = connect(&access)?;
+            let mut bytes = 0;
+            while !done.load(Ordering::Relaxed) {
+                bytes += list_pages(&client, || done.load(Ordering::Relaxed)).await?.1;
+            }
+            Ok(bytes)
+        })
+    })
 }
 
 /// Reads a list page by page until its end or somebody is done: the pages and their bytes.

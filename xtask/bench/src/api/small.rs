@@ -7,6 +7,7 @@ use sampan_client::kubeconfig::Access;
 use sampan_testkit::Cluster;
 use serde_json::json;
 
+use super::typed;
 use crate::Arguments;
 use crate::client::{CLIENTS, access, connect, get, inside, load, post};
 use crate::figure::{Figure, median};
@@ -19,13 +20,17 @@ const PATH: &str = "/api/v1/namespaces/default/pods";
 pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
     let cluster = Cluster::start()?;
     let access = access(&cluster)?;
-    let figures = inside(cluster.sandbox(), move || drive(access))?;
+    let figures = inside(cluster.sandbox(), move || async move {
+        let mut figures = drive(&access).await?;
+        figures.extend(typed::measure(&access).await?);
+        Ok(figures)
+    })?;
     cluster.stop()?;
     Ok(figures)
 }
 
-async fn drive(access: Access) -> Result<Vec<Figure>> {
-    let clients = (0..CLIENTS).map(|_| connect(&access)).collect::<Result<Vec<_>>>()?;
+async fn drive(access: &Access) -> Result<Vec<Figure>> {
+    let clients = (0..CLIENTS).map(|_| connect(access)).collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     let creations = clients.iter().enumerate().map(|(index, client)| async move {
         for number in (index..PODS).step_by(CLIENTS) {

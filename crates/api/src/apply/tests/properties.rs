@@ -99,7 +99,7 @@ proptest! {
         let known = |path: &[Element]| {
             after.has(path) || !after_below(&after, path).is_empty() || is_empty_at(&b, path)
         };
-        let is_known = there.changed().paths().iter().all(|path| known(path));
+        let is_known = there.clone().into_changed().paths().iter().all(|path| known(path));
         prop_assert!(is_known, "{:?}", there);
     }
 
