@@ -6,6 +6,7 @@ use super::*;
 use crate::schema::{self, Schema, TypeId};
 
 mod cases;
+mod ownership;
 mod properties;
 mod sets;
 

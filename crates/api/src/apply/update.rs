@@ -136,7 +136,8 @@ impl<'a> Step<'a> {
             .entries
             .insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned(), time });
         let object = match last.filter(|last| !last.fields.is_empty()) {
-            Some(last) => self.prune(merged, managed, &last)?,
+            // Lists and maps that the configuration has empty stay, also when all that was in them went.
+            Some(last) => merge(typed, &self.prune(merged, managed, &last)?, config)?,
             None => merged,
         };
         let comparison = self.owned(compare(typed, live, &object)?, self.api_version);

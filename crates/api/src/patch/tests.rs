@@ -97,6 +97,46 @@ proptest! {
     }
 
     #[test]
+    fn merge_patches_do_what_the_rfc_says(object in any_value(), patch in any_value()) {
+        match merge(object.clone(), patch.to_string().as_bytes()) {
+            Ok(merged) => prop_assert_eq!(merged, by_the_rfc(object, &patch)),
+            Err(error) => prop_assert!(!patch.is_object(), "{error}"),
+        }
+    }
+
+    #[test]
+    fn a_difference_applied_makes_the_other(a in any_value(), b in any_value()) {
+        let operations = serde_json::to_vec(&difference(&a, &b, "")).expect("JSON");
+        prop_assert_eq!(json(a.clone(), &operations).expect("it applies"), b.clone());
+        // What a merge patch makes can be said by operations as well.
+        if let Ok(merged) = merge(a.clone(), b.to_string().as_bytes()) {
+            let operations = serde_json::to_vec(&difference(&a, &merged, "")).expect("JSON");
+            prop_assert_eq!(json(a, &operations).expect("it applies"), merged);
+        }
+    }
+
+    #[test]
+    fn operations_undo_one_another(object in any_value(), key in "[a-c]", value in any_value()) {
+        let object = json!({"o": object, "list": [1, 2, 3]});
+        let patch = |operations: Value| json(object.clone(), operations.to_string().as_bytes());
+        let path = format!("/new-{key}");
+        let there_and_back = json!([
+            {"op": "add", "path": path, "value": value},
+            {"op": "test", "path": path, "value": value},
+            {"op": "move", "from": path, "path": "/list/1"},
+            {"op": "move", "from": "/list/1", "path": path},
+            {"op": "remove", "path": path},
+        ]);
+        prop_assert_eq!(patch(there_and_back).expect("it applies"), object.clone());
+        let copied = json!([
+            {"op": "copy", "from": "/o", "path": "/list/-"},
+            {"op": "test", "path": "/list/3", "value": object["o"]},
+            {"op": "remove", "path": "/list/3"},
+        ]);
+        prop_assert_eq!(patch(copied).expect("it applies"), object.clone());
+    }
+
+    #[test]
     fn any_operation_is_answered(object in any_value(), op in "(add|remove|replace|move|copy|test)", path in "(/[a-c0-2-]){0,3}", from in "(/[a-c0-2]){0,3}", value in any_value()) {
         let operations = json!([{"op": op, "path": path, "from": from, "value": value}]);
         let _ = json(object, operations.to_string().as_bytes());
@@ -113,4 +153,41 @@ fn any_value() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+/// The pseudo code of RFC 7386, section 2.
+fn by_the_rfc(target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut out = match target {
+        Value::Object(target) => target,
+        _ => Map::new(),
+    };
+    for (name, value) in patch {
+        let before = out.remove(name).unwrap_or(Value::Null);
+        if !value.is_null() {
+            out.insert(name.clone(), by_the_rfc(before, value));
+        }
+    }
+    Value::Object(out)
+}
+
+/// Operations that make `b` of `a`.
+fn difference(a: &Value, b: &Value, path: &str) -> Vec<Value> {
+    if a == b {
+        return Vec::new();
+    }
+    let (Value::Object(old), Value::Object(new)) = (a, b) else {
+        return vec![json!({"op": "replace", "path": path, "value": b})];
+    };
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    let mut operations: Vec<Value> =
+        gone.map(|key| json!({"op": "remove", "path": format!("{path}/{key}")})).collect();
+    for (key, value) in new {
+        let path = format!("{path}/{key}");
+        match old.get(key) {
+            Some(before) => operations.extend(difference(before, value, &path)),
+            None => operations.push(json!({"op": "add", "path": path, "value": value})),
+        }
+    }
+    operations
 }

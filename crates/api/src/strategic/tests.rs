@@ -2,6 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+mod directives;
+
 /// A small schema: `items` merge by `name` and hold more of the same, `words` is a set, `plain` is
 /// atomic, `strategy` is replaced, `inner` is a structure.
 #[derive(Clone, Copy, Debug)]

@@ -340,3 +340,19 @@ fn custom_resources_merge_by_their_structural_schema() {
     assert_eq!(kind.conflict(&live, "b", &thing(json!({"list": ["b"]}))).code, 409);
     assert_eq!(kind.conflict(&live, "b", &thing(json!({"whole": {"c": "d"}}))).code, 409);
 }
+
+#[test]
+fn what_is_applied_empty_stays_when_all_that_was_in_it_goes() {
+    let kind = One::deployment();
+    let finalizers = |finalizers: Value| {
+        let mut object = deployment(json!({"paused": true}));
+        object["metadata"]["finalizers"] = finalizers;
+        object
+    };
+    let live = kind.update(None, "creator", &finalizers(json!([])));
+    let live = kind.force(&live, "a", &finalizers(json!(["x/y"])));
+    let once = kind.force(&live, "a", &finalizers(json!([])));
+    assert_eq!(once["metadata"]["finalizers"], json!([]));
+    // So that applying it once more changes nothing, and is no conflict with the creator.
+    assert_eq!(kind.apply(Some(&once), "a", &finalizers(json!([]))), once);
+}

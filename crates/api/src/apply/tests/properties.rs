@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     proptest::sample::select(vec!["a", "b", "c", "d"]).prop_map(str::to_owned)
 }
 
@@ -38,7 +38,7 @@ fn containers() -> impl Strategy<Value = Value> {
         .prop_map(Value::Array)
 }
 
-fn any_deployment() -> impl Strategy<Value = Value> {
+pub(super) fn any_deployment() -> impl Strategy<Value = Value> {
     let finalizers = btree_set(text(), 0..3);
     (labels(), finalizers, proptest::option::of(0_i64..4), labels(), containers()).prop_map(
         |(labels, finalizers, replicas, selector, containers)| {
@@ -63,7 +63,7 @@ fn any_set() -> impl Strategy<Value = FieldSet> {
 }
 
 /// An object without its owners.
-fn ownerless(object: &Value) -> Value {
+pub(super) fn ownerless(object: &Value) -> Value {
     let mut object = object.clone();
     object["metadata"].as_object_mut().expect("an object").remove("managedFields");
     object
