@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::manifest::{Document, Index, MAX_MANIFEST_BYTES, ManifestError};
 use crate::reference::{Reference, ReferenceError};
-use crate::store::{ImageStore, InstallError, ManifestParts, Session, StoreError, install};
+use crate::store::{ImageStore, InstallError, ManifestParts, Session, StoreError, unpack};
 
 mod docker;
 mod intake;
@@ -106,11 +106,14 @@ fn import(
     {
         only.names.push(name.clone());
     }
-    let mut imported = Vec::new();
+    let mut images = Vec::new();
     for Found { manifest, names } in &found {
         let digests: Vec<_> =
             names.iter().map(|name| name.with_digest(&manifest.digest).to_string()).collect();
-        let image = install(&mut session, manifest, names, &unique(digests))?;
+        images.push((unpack(&mut session, manifest)?, names.as_slice(), unique(digests)));
+    }
+    let mut imported = Vec::new();
+    for (image, Found { names, .. }) in session.commit_all(images)?.iter().zip(&found) {
         match names.is_empty() {
             true => imported.push(image.id.to_string()),
             false => imported.extend(names.iter().map(Reference::to_string)),

@@ -36,7 +36,7 @@ mod tests;
 
 use catalogue::{CATALOGUE, Catalogue, Kind, read_catalogue, write_catalogue};
 pub use install::InstallError;
-pub(crate) use install::{MAX_CONFIG_BYTES, ManifestParts, install};
+pub(crate) use install::{MAX_CONFIG_BYTES, ManifestParts, install, unpack};
 pub use lease::Lease;
 use lease::Leases;
 pub(crate) use session::Session;

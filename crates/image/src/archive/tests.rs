@@ -278,3 +278,23 @@ async fn images_of_very_many_layers_mount() {
     assert!(!rootfs.join("f7").exists());
     remove_rootfs(&dir).await.unwrap();
 }
+
+#[tokio::test]
+async fn one_image_that_is_broken_keeps_all_of_its_archive_out() {
+    let fixture = Fixture::new();
+    let image = |config: &str, layer: &str| json!({"Config": config, "RepoTags": null, "Layers": [layer]});
+    let archive = |second: &[u8]| {
+        Archive::new()
+            .file("0.tar", layer(0))
+            .file("1.tar", second)
+            .file("0.json", config_for(host_architecture(), &[layer(0)]))
+            .file("1.json", config_for(host_architecture(), &[layer(1)]))
+            .file("manifest.json", json!([image("0.json", "0.tar"), image("1.json", "1.tar")]).to_string())
+            .bytes()
+    };
+    let result = fixture.import(archive(&layer(2))).await;
+    assert!(matches!(result, Err(ImportError::Install(InstallError::Layer { .. }))), "{result:?}");
+    fixture.assert_empty();
+    assert_eq!(fixture.import(archive(&layer(1))).await.unwrap().len(), 2);
+    assert_eq!(fixture.store.list().len(), 2);
+}

@@ -40,13 +40,19 @@ pub(crate) struct ManifestParts {
     pub layers: Vec<Digest>,
 }
 
-/// Makes an image of blobs that `session` has in the store.
+/// Makes an image of blobs that `session` has in the store, and shows it.
 pub(crate) fn install(
     session: &mut Session,
     manifest: &ManifestParts,
     names: &[Reference],
     digests: &[String],
 ) -> Result<Image, InstallError> {
+    let image = unpack(session, manifest)?;
+    Ok(session.commit(image, names, digests)?)
+}
+
+/// Makes an image of blobs that `session` has in the store, which the store does not show yet.
+pub(crate) fn unpack(session: &mut Session, manifest: &ManifestParts) -> Result<Image, InstallError> {
     let config = read_config(session, &manifest.config)?;
     let limits = session.store().limits().clone();
     let diff_ids = &config.rootfs.diff_ids;
@@ -70,7 +76,7 @@ pub(crate) fn install(
         }
         layers.push(Layer { blob: blob.clone(), diff_id: diff_id.clone(), chain_id, size: layer_size });
     }
-    let image = Image {
+    Ok(Image {
         id: manifest.config.clone(),
         names: Vec::new(),
         digests: Vec::new(),
@@ -78,8 +84,7 @@ pub(crate) fn install(
         config: ImageConfig::from_file(&config),
         layers,
         manifest: manifest.digest.clone(),
-    };
-    Ok(session.commit(image, names, digests)?)
+    })
 }
 
 fn read_config(session: &Session, digest: &Digest) -> Result<ConfigFile, InstallError> {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::catalogue::Catalogue;
 use super::{ImageStore, StoreError};
 use crate::digest::Digest;
 use crate::image::Image;
@@ -89,32 +90,47 @@ impl Session {
         }
     }
 
-    /// Shows the image. `names` and `digests` are taken from any image that had them.
+    /// Shows an image. `names` and `digests` are taken from any image that had them.
     pub(crate) fn commit(
         &self,
-        mut image: Image,
+        image: Image,
         names: &[Reference],
         digests: &[String],
     ) -> Result<Image, StoreError> {
-        let names: Vec<String> = names.iter().map(Reference::to_string).collect();
-        self.store.inner.change(|catalogue| {
-            for other in catalogue.images.values_mut() {
-                other.names.retain(|name| !names.contains(name));
-                other.digests.retain(|digest| !digests.contains(digest));
-            }
-            if let Some(known) = catalogue.images.get(&image.id) {
-                // The same configuration, maybe in another manifest: blobs of both must not be lost
-                // track of, so the first stays.
-                image = Image { names: known.names.clone(), digests: known.digests.clone(), ..known.clone() };
-            }
-            image.names.extend(names.iter().cloned());
-            image.digests.extend(digests.iter().cloned());
-            image.names.sort();
-            image.digests.sort();
-            catalogue.images.insert(image.id.clone(), image.clone());
-            Ok(image)
-        })
+        self.store.inner.change(|catalogue| Ok(show(catalogue, image, names, digests)))
     }
+
+    /// Shows several images with their names and digests: all of them or none.
+    pub(crate) fn commit_all(
+        &self,
+        images: Vec<(Image, &[Reference], Vec<String>)>,
+    ) -> Result<Vec<Image>, StoreError> {
+        let show_all = |catalogue: &mut Catalogue| {
+            let shown =
+                images.into_iter().map(|(image, names, digests)| show(catalogue, image, names, &digests));
+            Ok(shown.collect())
+        };
+        self.store.inner.change(show_all)
+    }
+}
+
+fn show(catalogue: &mut Catalogue, mut image: Image, names: &[Reference], digests: &[String]) -> Image {
+    let names: Vec<String> = names.iter().map(Reference::to_string).collect();
+    for other in catalogue.images.values_mut() {
+        other.names.retain(|name| !names.contains(name));
+        other.digests.retain(|digest| !digests.contains(digest));
+    }
+    if let Some(known) = catalogue.images.get(&image.id) {
+        // The same configuration, maybe in another manifest: blobs of both must not be lost
+        // track of, so the first stays.
+        image = Image { names: known.names.clone(), digests: known.digests.clone(), ..known.clone() };
+    }
+    image.names.extend(names);
+    image.digests.extend(digests.iter().cloned());
+    image.names.sort();
+    image.digests.sort();
+    catalogue.images.insert(image.id.clone(), image.clone());
+    image
 }
 
 impl Drop for Session {
