@@ -136,8 +136,11 @@ impl<'a> Step<'a> {
             .entries
             .insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned(), time });
         let object = match last.filter(|last| !last.fields.is_empty()) {
-            // Lists and maps that the configuration has empty stay, also when all that was in them went.
-            Some(last) => merge(typed, &self.prune(merged, managed, &last)?, config)?,
+            Some(last) => {
+                let pruned = self.prune(merged, managed, &last)?;
+                // What the configuration has empty stays, also when all that was in it went.
+                if has_empty(config) { merge(typed, &pruned, config)? } else { pruned }
+            }
             None => merged,
         };
         let comparison = self.owned(compare(typed, live, &object)?, self.api_version);
@@ -282,5 +285,14 @@ impl<'a> Step<'a> {
 
     fn between<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
         if from == to { Some(Cow::Borrowed(object)) } else { self.versions.convert(object, from, to) }
+    }
+}
+
+/// Whether a list or a map in a value is empty.
+fn has_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty() || items.iter().any(has_empty),
+        Value::Object(fields) => fields.is_empty() || fields.values().any(has_empty),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
