@@ -17,7 +17,7 @@ pub fn bench(parts: &[String]) -> Result<()> {
             eprintln!("not compared with a peer: {error:#}");
         }
     }
-    let kubectl = tools::ensure_kubectl()?;
+    let kubectl = tools::ensure_go(&[tools::KUBECTL])?;
     let shop = demo::build_shop()?;
     cargo(&["build", "--release", "--package=sampan", "--package=sampan-testkit", "--package=sampan-bench"])?;
     cargo(&["build", "--release", "--package=sampan-runtime", "--examples"])?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, require_root, root, run};
-use crate::tools::{self, BUSYBOX, CURL, IP, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV};
+use crate::tools::{self, BUSYBOX, CURL, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV};
 use crate::{check, demo};
 
 type Part = fn() -> Result<()>;
@@ -53,7 +53,7 @@ fn unit() -> Result<()> {
 /// Every test of the testkit: clusters, stock clients.
 fn end_to_end() -> Result<()> {
     demo::build()?;
-    let tools = tools::ensure_kubectl()?;
+    let tools = tools::ensure_go(&[KUBECTL, HELM])?;
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--package", "sampan-testkit"]);
     tools::add_to_path(&mut command, tools)?;

@@ -66,8 +66,35 @@ pub fn ensure(tools: &[Tool]) -> Result<()> {
     run(install)
 }
 
-/// The version of kubectl that is built where none is installed.
-const KUBECTL_MODULE: &str = "k8s.io/kubectl@v0.32.4";
+/// A program that Debian does not package, built from its Go modules where it is missing.
+#[derive(Clone, Copy)]
+pub struct GoTool {
+    name: &'static str,
+    /// What is fetched, with versions.
+    modules: &'static [&'static str],
+    source: GoSource,
+}
+
+/// What a program is built from.
+#[derive(Clone, Copy)]
+enum GoSource {
+    /// The modules hold the program: its package.
+    Package(&'static str),
+    /// They are its libraries: the text of its `main.go`.
+    Main(&'static str),
+}
+
+pub const KUBECTL: GoTool = GoTool {
+    name: "kubectl",
+    modules: &["k8s.io/kubectl@v0.32.4", "k8s.io/component-base@v0.32.4"],
+    source: GoSource::Main(KUBECTL_MAIN),
+};
+pub const HELM: GoTool = GoTool {
+    name: "helm",
+    modules: &["helm.sh/helm/v3/cmd/helm@v3.19.5"],
+    source: GoSource::Package("helm.sh/helm/v3/cmd/helm"),
+};
+
 const KUBECTL_MAIN: &str = "package main
 
 import (
@@ -82,33 +109,53 @@ func main() {
 }
 ";
 
-/// Finds kubectl, or builds it from its Go module into `target/tools`. Answers the directory that
-/// must be on the path, if any.
-pub fn ensure_kubectl() -> Result<Option<PathBuf>> {
-    if on_path("kubectl") {
-        return Ok(None);
-    }
+/// Finds each of these, or builds it into `target/tools`. Answers the directory that must be on the path, if any.
+pub fn ensure_go(tools: &[GoTool]) -> Result<Option<PathBuf>> {
     let directory = root().join("target/tools");
-    if directory.join("kubectl").exists() {
-        return Ok(Some(directory));
+    let mut needed = None;
+    for tool in tools.iter().filter(|tool| !on_path(tool.name)) {
+        if !directory.join(tool.name).exists() {
+            tool.build(&directory)
+                .with_context(|| format!("{} could not be built; install it by hand", tool.name))?;
+        }
+        needed = Some(directory.clone());
     }
-    if !on_path("go") {
-        ensure(&[Tool { name: "Go, to build kubectl", files: &["/usr/bin/go"], package: "golang-go" }])?;
+    Ok(needed)
+}
+
+impl GoTool {
+    fn build(&self, directory: &Path) -> Result<()> {
+        if !on_path("go") {
+            let purpose = "Go, to build what clusters are tested with";
+            ensure(&[Tool { name: purpose, files: &["/usr/bin/go"], package: "golang-go" }])?;
+        }
+        eprintln!("{} is missing: building it into {}", self.name, directory.display());
+        // A module of its own, which is begun anew: an interrupted attempt must not decide about versions.
+        let source = directory.join(format!("{}-source", self.name));
+        if source.exists() {
+            std::fs::remove_dir_all(&source)?;
+        }
+        std::fs::create_dir_all(&source)?;
+        std::fs::write(source.join("go.mod"), format!("module {}\n\ngo 1.23\n", self.name))?;
+        let go = |arguments: &[&str]| {
+            let mut command = Command::new("go");
+            command.arg("-C").arg(&source).args(arguments);
+            run(command)
+        };
+        go(&[&["get"], self.modules].concat())?;
+        let package = match self.source {
+            GoSource::Package(package) => package,
+            GoSource::Main(text) => {
+                std::fs::write(source.join("main.go"), text)?;
+                go(&["mod", "tidy"])?;
+                "."
+            }
+        };
+        // Named at the end only, so that it is there whole or not at all.
+        let made = source.join("made");
+        go(&["build", "-o", "made", package])?;
+        Ok(std::fs::rename(made, directory.join(self.name))?)
     }
-    eprintln!("kubectl is missing: building {KUBECTL_MODULE} into {}", directory.display());
-    let source = directory.join("kubectl-source");
-    std::fs::create_dir_all(&source)?;
-    std::fs::write(source.join("main.go"), KUBECTL_MAIN)?;
-    std::fs::write(source.join("go.mod"), "module kubectl\n\ngo 1.23\n")?;
-    let go = |arguments: &[&str]| {
-        let mut command = Command::new("go");
-        command.arg("-C").arg(&source).args(arguments);
-        run(command)
-    };
-    go(&["get", KUBECTL_MODULE])?;
-    go(&["mod", "tidy"])?;
-    go(&["build", "-o", "../kubectl", "."]).context("kubectl could not be built; install it by hand")?;
-    Ok(Some(directory))
 }
 
 /// Lets a command find what is in a directory of tools.

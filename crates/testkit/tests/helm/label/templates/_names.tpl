@@ -1,0 +1,3 @@
+{{- define "label.text" -}}
+{{ .Values.global.prefix }}-{{ .Values.text }}
+{{- end -}}
