@@ -64,11 +64,15 @@ impl Element {
     /// The key in `fieldsV1`.
     pub fn serialized(&self) -> String {
         match self {
-            Element::Field(name) => format!("f:{name}"),
+            Element::Field(name) => ["f:", name].concat(),
             Element::Key(fields) => {
-                let fields: Map<String, Value> =
-                    fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
-                format!("k:{}", Value::Object(fields))
+                let mut text = String::from("k:{");
+                for (at, (name, value)) in fields.iter().enumerate() {
+                    let comma = if at > 0 { "," } else { "" };
+                    text.extend([comma, &Value::from(name.as_ref()).to_string(), ":", &value.to_string()]);
+                }
+                text.push('}');
+                text
             }
             Element::Value(value) => format!("v:{value}"),
             Element::Index(index) => format!("i:{index}"),
