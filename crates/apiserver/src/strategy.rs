@@ -100,6 +100,7 @@ pub fn keep_other_parts(resource: &Resource, part: Part<'_>, new: &mut Value, ol
     let (Some(fields), Some(stored)) = (new.as_object_mut(), old.as_object()) else { return };
     match part {
         Part::Main if has_status(resource) => put_back(fields, stored, "status"),
+        Part::Subresource(name) if core(resource, "pods") => pod::keep_other_parts(name, fields, stored),
         Part::Main | Part::Subresource(_) => {}
         Part::Status => {
             let others: Vec<String> = fields

@@ -1,5 +1,6 @@
 //! Taking up again what an earlier process of this node left: containers that run go on.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -131,7 +132,7 @@ fn adopt_container(state: &mut PodState, container: &ContainerStatus) {
     }
     let Some((name, run)) = container.log_path.as_deref().and_then(run_of_log) else { return };
     let Some(index) = state.index_of(&name) else { return };
-    let spec = pod::container(pod::spec(&state.pod), &name).cloned().unwrap_or_default();
+    let spec = pod::any_container(pod::spec(&state.pod), &name).map(Cow::into_owned).unwrap_or_default();
     let record = &mut state.containers[index];
     let ended = record.terminated().is_some_and(|ended| ended.id == container.id);
     if record.running().is_some() || run < record.restart_count || ended {

@@ -64,7 +64,7 @@ impl Amounts {
                     sidecars = sidecars.plus(amounts);
                     peak = peak.max(sidecars);
                 }
-                ContainerKind::Main => {}
+                ContainerKind::Main | ContainerKind::Ephemeral => {}
             }
         }
         total.clone_from(&sidecars);

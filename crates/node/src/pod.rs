@@ -1,5 +1,7 @@
 //! Questions about a pod's specification that several parts ask.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
 
 /// What part a container has in its pod.
@@ -10,6 +12,8 @@ pub enum ContainerKind {
     /// An init container with `restartPolicy: Always`: starts in order, then stays.
     Sidecar,
     Main,
+    /// Added to a pod that runs, by its `ephemeralcontainers` subresource; never started again.
+    Ephemeral,
 }
 
 /// `metadata.uid`.
@@ -38,7 +42,7 @@ pub fn full_name(pod: &Pod) -> String {
     format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
 }
 
-/// Every container in the order in which they start: init containers first.
+/// Every container of the pod's own in the order in which they start: init containers first.
 pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerKind, &Container)> {
     let init = spec.init_containers.iter().flatten().map(|container| {
         let always = container.restart_policy.as_deref() == Some("Always");
@@ -47,7 +51,7 @@ pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerKind, &Conta
     init.chain(spec.containers.iter().map(|container| (ContainerKind::Main, container)))
 }
 
-/// The container with a name, of any kind.
+/// The container with a name, of any kind but ephemeral.
 pub fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
     containers(spec).map(|(_, container)| container).find(|container| container.name == name)
 }
@@ -55,6 +59,36 @@ pub fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
 /// The ephemeral container with a name.
 pub fn ephemeral<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a EphemeralContainer> {
     spec.ephemeral_containers.iter().flatten().find(|container| container.name == name)
+}
+
+/// The container with a name, an ephemeral one in the form of the others.
+pub fn any_container<'a>(spec: &'a PodSpec, name: &str) -> Option<Cow<'a, Container>> {
+    let own = container(spec, name).map(Cow::Borrowed);
+    own.or_else(|| ephemeral(spec, name).map(|container| Cow::Owned(plain(container))))
+}
+
+/// An ephemeral container as one that runs to its end. What it may not have is left out.
+fn plain(ephemeral: &EphemeralContainer) -> Container {
+    let all = ephemeral.clone();
+    Container {
+        name: all.name,
+        image: all.image,
+        command: all.command,
+        args: all.args,
+        working_dir: all.working_dir,
+        env: all.env,
+        env_from: all.env_from,
+        volume_mounts: all.volume_mounts,
+        volume_devices: all.volume_devices,
+        image_pull_policy: all.image_pull_policy,
+        security_context: all.security_context,
+        stdin: all.stdin,
+        stdin_once: all.stdin_once,
+        tty: all.tty,
+        termination_message_path: all.termination_message_path,
+        termination_message_policy: all.termination_message_policy,
+        ..Container::default()
+    }
 }
 
 /// Seconds between SIGTERM and SIGKILL when the pod is deleted.

@@ -68,7 +68,12 @@ fn object(pod: &Pod, container: Option<&str>) -> ObjectReference {
     object.field_path = container.map(|name| {
         let spec = crate::pod::spec(pod);
         let init = spec.init_containers.iter().flatten().any(|container| container.name == name);
-        format!("spec.{}{{{name}}}", if init { "initContainers" } else { "containers" })
+        let list = match (init, crate::pod::ephemeral(spec, name)) {
+            (true, _) => "initContainers",
+            (false, Some(_)) => "ephemeralContainers",
+            (false, None) => "containers",
+        };
+        format!("spec.{list}{{{name}}}")
     });
     object
 }

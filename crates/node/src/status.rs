@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::amounts::QosClass;
 use crate::pod::{self, ContainerKind, RestartPolicy};
+use crate::status::containers::Statuses;
 use crate::worker::state::{ContainerRecord, Phase, PodState, Stage, Termination};
 
 /// The prefix of container ids in the API.
@@ -109,7 +110,7 @@ pub fn status(state: &PodState, previous: Option<&PodStatus>, host_ip: IpAddr, n
         Some(Termination::Rejected { reason, message }) => (Some(reason.clone()), Some(message.clone())),
         Some(Termination::Completed | Termination::Deleted) | None => (None, None),
     };
-    let (init, main) = containers::statuses(state, finished);
+    let Statuses { init, main, ephemeral } = containers::statuses(state, finished);
     let conditions = conditions::conditions(state, phase, &init, &main, previous, now);
     let ips = if pod::host_network(spec) { vec![host_ip] } else { state.ips.clone() };
     PodStatus {
@@ -124,6 +125,7 @@ pub fn status(state: &PodState, previous: Option<&PodStatus>, host_ip: IpAddr, n
         start_time: Some(Time(state.start_time)),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         qos_class: Some(QosClass::of(spec).as_str().to_owned()),
         observed_generation: state.pod.metadata.generation,
         ..PodStatus::default()

@@ -99,9 +99,9 @@ impl NodeStreams for Node {
         let (supervisor, id) = self.running(pod, container).await?;
         let (tty, stdin) = {
             let view = view.borrow();
-            let spec = pod::container(pod::spec(&view.pod), container);
+            let spec = pod::any_container(pod::spec(&view.pod), container);
             let flag = |flag: Option<bool>| flag.unwrap_or(false);
-            (spec.is_some_and(|spec| flag(spec.tty)), spec.is_some_and(|spec| flag(spec.stdin)))
+            spec.map_or((false, false), |spec| (flag(spec.tty), flag(spec.stdin)))
         };
         // A terminal has one output, and a container without standard input takes none.
         let wanted = StreamFlags { stdin: streams.stdin && stdin, stderr: streams.stderr && !tty, ..streams };

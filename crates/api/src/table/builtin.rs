@@ -308,6 +308,7 @@ fn pods() -> ResourceDef {
         .categories(&["all"])
         .connect("attach", "PodAttachOptions", CONNECT)
         .action("binding", ("", "v1", "Binding"))
+        .part("ephemeralcontainers", STATUS_VERBS)
         .action("eviction", ("policy", "v1", "Eviction"))
         .connect("exec", "PodExecOptions", CONNECT)
         .connect("log", "Pod", Verbs::of(&[Verb::Get]))

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use sampan_api::apply::{FieldSet, Request, Typed, Versions, fields, same_but_times};
 use sampan_api::object::ObjectRef;
-use sampan_api::schema::FieldValidation;
+use sampan_api::schema::{FieldValidation, Node};
 use sampan_api::table::ResourceDef;
 use sampan_api::{Gvr, Status};
 use serde_json::{Map, Value};
@@ -101,7 +101,8 @@ impl Versions for Served<'_> {
         let Some(def) = self.def(api_version) else { return FieldSet::default() };
         match self.part {
             Part::Main if def.subresource("status").is_some() => fields(["status"]),
-            Part::Main | Part::Subresource(_) => FieldSet::default(),
+            Part::Subresource(name) => ignored_by(def, name).unwrap_or_default(),
+            Part::Main => FieldSet::default(),
             Part::Status => {
                 let Some((schema, id)) = def.schema() else { return FieldSet::default() };
                 let others = schema.fields(id).iter().map(|field| field.name.as_ref());
@@ -110,6 +111,26 @@ impl Versions for Served<'_> {
             }
         }
     }
+}
+
+/// What a write of a pod by a subresource cannot change, for those that write a part of its spec.
+fn ignored_by(def: &ResourceDef, subresource: &str) -> Option<FieldSet> {
+    let written: &[&str] = match (def.kind.as_ref(), subresource) {
+        ("Pod", "ephemeralcontainers") => &["ephemeralContainers"],
+        _ => return None,
+    };
+    let (schema, id) = def.schema()?;
+    let spec = match schema.resolve(schema.field(id, "spec")?.node) {
+        Node::Type(spec) => spec,
+        _ => return None,
+    };
+    let names = |id| schema.fields(id).iter().map(|field| field.name.as_ref());
+    let others = names(id).filter(|name| !matches!(*name, "metadata" | "spec")).map(str::to_owned);
+    let spec = names(spec).filter(|name| !written.contains(name)).map(|name| format!("spec.{name}"));
+    let metadata = ["labels", "annotations", "finalizers", "ownerReferences"];
+    let metadata = metadata.into_iter().map(|name| format!("metadata.{name}"));
+    let all: Vec<String> = others.chain(spec).chain(metadata).collect();
+    Some(fields(all.iter().map(String::as_str)))
 }
 
 impl Registry {
@@ -313,6 +334,17 @@ mod tests {
         user("system:kube-controller-manager", "kube-controller-manager");
         user("system:apiserver", "kube-apiserver");
         user("jane", "jane");
+    }
+
+    #[test]
+    fn a_subresource_writes_its_part_only() {
+        let table = sampan_api::table::Table::builtin();
+        let pods = table.get("", "v1", "pods").expect("pods are served");
+        let ignored = ignored_by(pods, "ephemeralcontainers").expect("it writes a part").to_json();
+        assert!(ignored["f:spec"].get("f:containers").is_some(), "{ignored}");
+        assert!(ignored["f:spec"].get("f:ephemeralContainers").is_none(), "{ignored}");
+        assert!(ignored.get("f:status").is_some() && ignored.get("f:metadata").is_some(), "{ignored}");
+        assert!(ignored_by(pods, "binding").is_none());
     }
 
     #[test]

@@ -290,6 +290,10 @@ impl Registry {
         let Place { namespace, name, part } = place;
         metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
         rules::complete(resource, new);
+        // What does not get in is nobody's.
+        if matches!(part, Part::Subresource(_)) {
+            strategy::keep_other_parts(resource, part, new, old);
+        }
         self.track(resource, part, Some(old), new, context);
         let attributes = Attributes {
             registry: self,

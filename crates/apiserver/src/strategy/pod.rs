@@ -1,6 +1,37 @@
-//! Pods: quality of service and grace periods.
+//! Pods: quality of service, grace periods, and what their subresources write.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+
+use super::put_back;
+
+/// What a change through a subresource leaves as it is: all but the one part that it is for.
+pub fn keep_other_parts(subresource: &str, new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    match subresource {
+        "ephemeralcontainers" => {
+            let containers = new.get("spec").and_then(|spec| spec.get("ephemeralContainers")).cloned();
+            for field in ["spec", "status"] {
+                put_back(new, old, field);
+            }
+            keep_metadata(new, old);
+            let spec = new.entry("spec").or_insert_with(|| json!({}));
+            if let (Some(spec), Some(containers)) = (spec.as_object_mut(), containers) {
+                spec.insert("ephemeralContainers".into(), containers);
+            }
+        }
+        // A binding is made of the stored pod.
+        _ => {}
+    }
+}
+
+fn keep_metadata(new: &mut Map<String, Value>, old: &Map<String, Value>) {
+    let (Some(Value::Object(new)), Some(Value::Object(old))) = (new.get_mut("metadata"), old.get("metadata"))
+    else {
+        return;
+    };
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        put_back(new, old, field);
+    }
+}
 
 /// The quality of service follows from the spec alone; a status without it keeps the old one.
 pub fn keep_quality_of_service(new: &mut Value, old: &Value) {
@@ -22,7 +53,27 @@ pub fn grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn only_ephemeral_containers_come_through_their_subresource() {
+        let old = json!({
+            "metadata": {"labels": {"a": "b"}, "resourceVersion": "1"},
+            "spec": {"nodeName": "n", "containers": [{"name": "c"}]},
+            "status": {"phase": "Running"},
+        });
+        let mut new = json!({
+            "metadata": {"labels": {"x": "y"}, "resourceVersion": "2", "finalizers": ["f/f"]},
+            "spec": {"nodeName": "m", "ephemeralContainers": [{"name": "e"}]},
+        });
+        let fields = |value: &Value| value.as_object().cloned().expect("an object");
+        let mut merged = fields(&new);
+        keep_other_parts("ephemeralcontainers", &mut merged, &fields(&old));
+        new["metadata"] = json!({"labels": {"a": "b"}, "resourceVersion": "2"});
+        new["status"] = old["status"].clone();
+        new["spec"] = json!({"nodeName": "n", "containers": [{"name": "c"}],
+            "ephemeralContainers": [{"name": "e"}]});
+        assert_eq!(Value::Object(merged), new);
+    }
 
     #[test]
     fn only_running_pods_get_a_grace_period() {

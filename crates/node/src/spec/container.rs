@@ -105,6 +105,20 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
     Ok(spec)
 }
 
+/// Gives a container the PID namespace of a process of the machine in place of a new one. One that it
+/// shares with the pod, or the machine's, it keeps: the process is in there too.
+pub fn join_processes(spec: &mut Spec, pid: u32) {
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    for namespace in &mut namespaces {
+        if namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none() {
+            namespace.set_path(Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))));
+        }
+    }
+    linux.set_namespaces(Some(namespaces));
+    spec.set_linux(Some(linux));
+}
+
 fn annotations(inputs: &Inputs<'_>) -> HashMap<String, String> {
     HashMap::from([
         ("io.kubernetes.pod.name".to_owned(), crate::pod::name(inputs.pod).to_owned()),

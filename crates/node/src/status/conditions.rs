@@ -76,7 +76,7 @@ fn initialized(state: &PodState, phase: PodPhase, init: &[ContainerStatus]) -> V
         .zip(&state.containers)
         .filter(|(status, record)| match record.kind {
             ContainerKind::Sidecar => !record.was_started,
-            ContainerKind::Init | ContainerKind::Main => !status.ready,
+            ContainerKind::Init | ContainerKind::Main | ContainerKind::Ephemeral => !status.ready,
         })
         .map(|(status, _)| status.name.as_str())
         .collect();

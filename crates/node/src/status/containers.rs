@@ -1,4 +1,4 @@
-//! `containerStatuses` and `initContainerStatuses`.
+//! `containerStatuses`, `initContainerStatuses` and `ephemeralContainerStatuses`.
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
@@ -10,21 +10,29 @@ use super::ID_PREFIX;
 use crate::pod::{self, ContainerKind};
 use crate::worker::state::{ContainerRecord, Phase, PodState, Terminated, Waiting};
 
-/// The statuses of the init containers and of the main ones, in the order of the specification.
-/// `finished` is whether the pod has its final phase.
-pub fn statuses(state: &PodState, finished: bool) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
+/// The statuses of a pod's containers by kind, in the order of the specification.
+#[derive(Debug, Default)]
+pub struct Statuses {
+    /// Sidecars among them.
+    pub init: Vec<ContainerStatus>,
+    pub main: Vec<ContainerStatus>,
+    pub ephemeral: Vec<ContainerStatus>,
+}
+
+/// The statuses of all containers. `finished` is whether the pod has its final phase.
+pub fn statuses(state: &PodState, finished: bool) -> Statuses {
     let spec = pod::spec(&state.pod);
-    let mut init = Vec::new();
-    let mut main = Vec::new();
+    let mut all = Statuses::default();
     for record in &state.containers {
-        let container = pod::container(spec, &record.name);
-        let status = status(record, container, finished);
+        let container = pod::any_container(spec, &record.name);
+        let status = status(record, container.as_deref(), finished);
         match record.kind {
-            ContainerKind::Init | ContainerKind::Sidecar => init.push(status),
-            ContainerKind::Main => main.push(status),
+            ContainerKind::Init | ContainerKind::Sidecar => all.init.push(status),
+            ContainerKind::Main => all.main.push(status),
+            ContainerKind::Ephemeral => all.ephemeral.push(status),
         }
     }
-    (init, main)
+    all
 }
 
 fn status(record: &ContainerRecord, container: Option<&Container>, finished: bool) -> ContainerStatus {
@@ -58,7 +66,9 @@ fn status(record: &ContainerRecord, container: Option<&Container>, finished: boo
         image_id: image.map(|image| image.id.clone()).unwrap_or_default(),
         container_id: id.filter(|id| !id.is_empty()).map(|id| format!("{ID_PREFIX}{id}")),
         ready: is_ready(record),
-        started: Some(record.running().is_some_and(|running| running.started && running.hooked)),
+        // Of ephemeral containers nobody asks whether they are up.
+        started: (record.kind != ContainerKind::Ephemeral)
+            .then(|| record.running().is_some_and(|running| running.started && running.hooked)),
         restart_count: record.restart_count,
         state: Some(current),
         last_state: Some(last.map(terminated).unwrap_or_default()),
@@ -90,6 +100,7 @@ pub fn is_ready(record: &ContainerRecord) -> bool {
         ) => running.started && running.hooked && running.ready,
         (Phase::Running(_) | Phase::Stopping(_), ContainerKind::Init)
         | (Phase::Exited(_), ContainerKind::Main | ContainerKind::Sidecar)
+        | (_, ContainerKind::Ephemeral)
         | (Phase::Waiting(_) | Phase::Starting(_), _) => false,
     }
 }

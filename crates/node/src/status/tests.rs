@@ -143,3 +143,16 @@ fn a_patch_takes_back_what_is_no_longer_so() {
     assert!(patch["status"].as_object().expect("an object").contains_key("message"));
     assert_eq!(patch["status"]["conditions"][4]["message"], Value::Null);
 }
+
+#[test]
+fn ephemeral_containers_have_statuses_of_their_own() {
+    let mut state = state(json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "e"}]}));
+    state.containers[0].phase = running(true);
+    state.containers[1].phase = running(true);
+    let status = of(&state);
+    assert_eq!(status.container_statuses.as_ref().expect("statuses").len(), 1);
+    let ephemeral = &status.ephemeral_container_statuses.as_ref().expect("statuses")[0];
+    assert_eq!((ephemeral.name.as_str(), ephemeral.ready, ephemeral.started), ("e", false, None));
+    assert!(ephemeral.state.as_ref().is_some_and(|state| state.running.is_some()));
+    assert_eq!(condition(&status, "Ready").status, "True");
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, FutureExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Volume};
 use sampan_api::Gvr;
 use sampan_client::Client;
 use sampan_client::typed::Resource;
@@ -37,6 +37,18 @@ pub enum Volumes {
     /// The message of the event with reason `FailedMount`.
     Failed(String),
     Ready(Arc<BTreeMap<String, Mounted>>),
+}
+
+impl Volumes {
+    /// Whether what a container mounts is there. An ephemeral one may be the first to mount a volume.
+    pub fn have_all_of(&self, container: &Container) -> bool {
+        match self {
+            Volumes::Pending | Volumes::Failed(_) => false,
+            Volumes::Ready(all) => {
+                container.volume_mounts.iter().flatten().all(|mount| all.contains_key(&mount.name))
+            }
+        }
+    }
 }
 
 /// Why one volume is not ready.
@@ -89,30 +101,46 @@ pub struct Keeper {
 
 impl Keeper {
     pub async fn run(mut self) {
-        let pod = self.pod.borrow().clone();
-        let volumes = mounted_volumes(&pod);
-        let mut tracked: BTreeMap<(Gvr, String), Arc<Tracked>> = BTreeMap::new();
-        for (gvr, name) in references(&volumes) {
-            let handle = self.tracker.track(gvr.clone(), pod::namespace(&pod), &name);
-            tracked.insert((gvr, name), handle);
+        let mut tokens = Tokens::new(self.client.clone());
+        // Once for each set of volumes; containers that come later may mount more.
+        loop {
+            let pod = self.pod.borrow().clone();
+            let volumes = mounted_volumes(&pod);
+            let mut tracked: BTreeMap<(Gvr, String), Arc<Tracked>> = BTreeMap::new();
+            for (gvr, name) in references(&volumes) {
+                let handle = self.tracker.track(gvr.clone(), pod::namespace(&pod), &name);
+                tracked.insert((gvr, name), handle);
+            }
+            self.keep(&volumes, &tracked, &mut tokens).await;
         }
+    }
+
+    /// Keeps a set of volumes, until the pod mounts others.
+    async fn keep(
+        &mut self,
+        volumes: &[Volume],
+        tracked: &BTreeMap<(Gvr, String), Arc<Tracked>>,
+        tokens: &mut Tokens,
+    ) {
         let mut changes: Vec<_> = tracked.values().map(|tracked| tracked.subscribe()).collect();
         let downward = volumes.iter().any(uses_pod);
-        let mut tokens = Tokens::new(self.client.clone());
         let mut delay = RETRY_FROM;
         loop {
             changes.iter_mut().for_each(|change| change.mark_unchanged());
             let pod = self.pod.borrow_and_update().clone();
             let node = self.node.borrow_and_update().clone();
-            let retry = match self.make(&pod, &node, &volumes, &tracked, &mut tokens).await {
+            if mounted_volumes(&pod).len() != volumes.len() {
+                return;
+            }
+            let retry = match self.make(&pod, &node, volumes, tracked, tokens).await {
                 Ok(mounted) => {
                     delay = RETRY_FROM;
                     self.state.send_if_modified(|state| {
-                        let first = !matches!(state, Volumes::Ready(_));
-                        if first {
+                        let known = matches!(state, Volumes::Ready(known) if known.len() == mounted.len());
+                        if !known {
                             *state = Volumes::Ready(Arc::new(mounted));
                         }
-                        first
+                        !known
                     });
                     None
                 }
@@ -132,7 +160,7 @@ impl Keeper {
                     retry
                 }
             };
-            self.wait(&mut changes, downward, tokens.renew_at(), retry).await;
+            self.wait(&mut changes, downward, volumes.len(), tokens.renew_at(), retry).await;
         }
     }
 
@@ -141,6 +169,7 @@ impl Keeper {
         &mut self,
         changes: &mut [watch::Receiver<Option<crate::objects::Known>>],
         downward: bool,
+        mounted: usize,
         renew_at: Option<Timestamp>,
         retry: Option<Duration>,
     ) {
@@ -155,12 +184,16 @@ impl Keeper {
             }
         };
         let pod_changes = async {
-            if !downward {
-                future::pending::<()>().await;
-            }
-            tokio::select! {
-                changed = self.pod.changed() => if changed.is_err() { future::pending::<()>().await },
-                changed = self.node.changed() => if changed.is_err() { future::pending::<()>().await },
+            loop {
+                tokio::select! {
+                    changed = self.pod.changed() => if changed.is_err() { future::pending::<()>().await },
+                    changed = self.node.changed() => if changed.is_err() { future::pending::<()>().await },
+                }
+                // Nothing else of a pod is seen in its volumes.
+                if downward || mounted_volumes(&self.pod.borrow_and_update()).len() != mounted {
+                    return;
+                }
+                self.node.mark_unchanged();
             }
         };
         let timer = async {
@@ -330,7 +363,9 @@ fn fs_group(pod: &Pod) -> Option<u32> {
 fn mounted_volumes(pod: &Pod) -> Vec<Volume> {
     let spec = pod::spec(pod);
     let used: BTreeSet<&str> = pod::containers(spec)
-        .flat_map(|(_, container)| container.volume_mounts.iter().flatten())
+        .map(|(_, container)| &container.volume_mounts)
+        .chain(spec.ephemeral_containers.iter().flatten().map(|container| &container.volume_mounts))
+        .flat_map(|mounts| mounts.iter().flatten())
         .map(|mount| mount.name.as_str())
         .collect();
     spec.volumes.iter().flatten().filter(|volume| used.contains(volume.name.as_str())).cloned().collect()

@@ -91,6 +91,7 @@ pub fn apply(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Action> 
     match event {
         Event::Pod(pod) => {
             state.pod = pod;
+            state.add_ephemeral();
             Vec::new()
         }
         Event::Gone => {

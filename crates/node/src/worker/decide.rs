@@ -102,6 +102,12 @@ impl Decision {
         if self.is_completed(state) {
             return self.terminate(state, Termination::Completed);
         }
+        // Whoever debugs a pod may have come for the very thing that keeps it from starting.
+        for index in 0..state.containers.len() {
+            if state.containers[index].kind == ContainerKind::Ephemeral && has_target(state, index) {
+                self.keep_container(state, index);
+            }
+        }
         for index in 0..state.containers.len() {
             let record = &state.containers[index];
             if record.kind == ContainerKind::Main && !state.is_initialized() {
@@ -109,6 +115,7 @@ impl Decision {
             }
             let gate_open = match record.kind {
                 ContainerKind::Main => true,
+                ContainerKind::Ephemeral => continue,
                 ContainerKind::Init => {
                     let passed = state.containers[index + 1..].iter().any(|later| later.was_started);
                     if passed || record.terminated().is_some_and(|ended| ended.exit_code == 0) {
@@ -249,7 +256,7 @@ impl Decision {
             let record = &mut state.containers[index];
             let turn = match record.kind {
                 ContainerKind::Sidecar => !others_busy && last_sidecar == Some(index),
-                ContainerKind::Init | ContainerKind::Main => true,
+                ContainerKind::Init | ContainerKind::Main | ContainerKind::Ephemeral => true,
             };
             if let (true, Phase::Running(running)) = (turn, &record.phase) {
                 record.phase = Phase::Stopping(running.clone());
@@ -279,6 +286,21 @@ impl Decision {
     }
 }
 
+/// Whether the processes run that an ephemeral container is to see. One without a target sees its own
+/// (or the pod's) and waits for nobody; one whose target is gone for good does not start.
+fn has_target(state: &PodState, index: usize) -> bool {
+    let record = &state.containers[index];
+    let container = pod::ephemeral(pod::spec(&state.pod), &record.name);
+    let target = container.and_then(|container| container.target_container_name.as_deref());
+    match target.filter(|target| !target.is_empty()) {
+        None => true,
+        Some(target) => {
+            let target = state.containers.iter().find(|record| record.name == target);
+            target.is_some_and(|target| target.running().is_some())
+        }
+    }
+}
+
 /// When `activeDeadlineSeconds` is over.
 fn deadline(state: &PodState) -> Option<Timestamp> {
     let seconds = pod::spec(&state.pod).active_deadline_seconds?;
@@ -295,6 +317,7 @@ fn wants_restart(pod: &Pod, record: &ContainerRecord, exit_code: i32) -> bool {
     };
     match record.kind {
         ContainerKind::Sidecar => true,
+        ContainerKind::Ephemeral => false,
         ContainerKind::Init => match own_policy(spec_container(pod, &record.name), exit_code) {
             Some(policy) => exit_code != 0 && by_policy(policy),
             None => exit_code != 0 && pod::restart_policy(spec) != RestartPolicy::Never,

@@ -1,5 +1,6 @@
 //! The worker's task: takes events in, decides, carries out, and lets others see.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -345,7 +346,7 @@ impl Task {
     }
 
     async fn last_words(&self, name: &str, id: &str, restart_count: i32, exit_code: i32) -> Option<String> {
-        let container = pod::container(pod::spec(&self.state.pod), name)?;
+        let container = pod::any_container(pod::spec(&self.state.pod), name)?;
         let policy = container.termination_message_policy.as_deref();
         let file = start::termination_log(&self.pod_dir, id);
         let from_log = policy == Some("FallbackToLogsOnError") && exit_code != 0;
@@ -391,7 +392,7 @@ impl Task {
     /// Starts the hook and the probes of a running container.
     fn accompany(&mut self, index: usize, running: Running) {
         let name = &self.state.containers[index].name;
-        let container = pod::container(pod::spec(&self.state.pod), name).cloned();
+        let container = pod::any_container(pod::spec(&self.state.pod), name).map(Cow::into_owned);
         let (Some(container), Some(target)) = (container, self.target(&running.id)) else { return };
         let lifecycle = Lifecycle {
             shared: self.shared.clone(),
@@ -423,7 +424,9 @@ impl Task {
 
     fn start(&mut self, index: usize) {
         let record = &self.state.containers[index];
-        let Some(container) = pod::container(pod::spec(&self.state.pod), &record.name).cloned() else {
+        let Some(container) =
+            pod::any_container(pod::spec(&self.state.pod), &record.name).map(Cow::into_owned)
+        else {
             return;
         };
         let start = Start {
@@ -435,6 +438,7 @@ impl Task {
             restart_count: record.restart_count,
             sandbox: self.sandbox.clone(),
             volumes: self.volumes.clone(),
+            view: self.view.subscribe(),
             events: self.events.clone(),
             cancelled: self.cancelled.clone(),
         };
@@ -444,7 +448,7 @@ impl Task {
     fn stop(&mut self, index: usize, grace_seconds: i64, why: StopReason) {
         let record = &self.state.containers[index];
         let Some(running) = record.running().cloned() else { return };
-        let container = pod::container(pod::spec(&self.state.pod), &record.name).cloned();
+        let container = pod::any_container(pod::spec(&self.state.pod), &record.name).map(Cow::into_owned);
         let (Some(container), Some(target)) = (container, self.target(&running.id)) else { return };
         let stop = Stop {
             shared: self.shared.clone(),

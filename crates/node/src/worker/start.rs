@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, VolumeMount};
+use oci_spec::runtime::Spec;
 use sampan_client::events::EventType;
 use sampan_client::typed::Resource;
 use sampan_image::Image;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Event;
+use super::run::View;
 use super::sandbox::Sandbox;
 use super::state::{ImageUse, Running, Terminated, Waiting};
 use crate::images::{self, chain};
@@ -45,6 +47,8 @@ pub struct Start {
     pub restart_count: i32,
     pub sandbox: watch::Receiver<Option<Sandbox>>,
     pub volumes: watch::Receiver<Volumes>,
+    /// The pod's other containers.
+    pub view: watch::Receiver<View>,
     pub events: mpsc::Sender<Event>,
     pub cancelled: CancellationToken,
 }
@@ -66,6 +70,8 @@ enum ConfigError {
     Prepare { what: &'static str, source: std::io::Error },
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error("unable to find target container {0}")]
+    NoTarget(String),
     #[error("failed to mount rootfs: {}", chain(.0))]
     Rootfs(#[from] sampan_image::RootfsError),
     /// The runtime cannot make the container, which counts as a run that failed.
@@ -84,6 +90,7 @@ impl ConfigError {
             | ConfigError::SubPath(_)
             | ConfigError::NoVolume(_)
             | ConfigError::SubPathExpr(..)
+            | ConfigError::NoTarget(_)
             | ConfigError::Prepare { .. } => "CreateContainerConfigError",
             ConfigError::Spec(_)
             | ConfigError::Rootfs(_)
@@ -121,7 +128,7 @@ impl Start {
         };
         let mut volumes = self.volumes.clone();
         let volumes = async {
-            match volumes.wait_for(|volumes| matches!(volumes, Volumes::Ready(_))).await {
+            match volumes.wait_for(|volumes| volumes.have_all_of(&self.container)).await {
                 Ok(volumes) => Ok(volumes.clone()),
                 Err(_) => Err(Event::StartCancelled { container: self.index }),
             }
@@ -224,12 +231,29 @@ impl Start {
         let config = self.config(id, image, sandbox, volumes, rootfs, environment).await?;
         let mut config = config;
         sandbox.supervisor.join_namespaces(&mut config.spec);
+        self.join_target(&mut config.spec)?;
         sandbox.supervisor.create(config).await.map_err(|error| match error {
             RequestError::Refused(_) => ConfigError::Refused(chain(&error)),
             RequestError::Disconnected | RequestError::Frame(_) | RequestError::UnexpectedAnswer => {
                 ConfigError::Create(chain(&error))
             }
         })?;
+        Ok(())
+    }
+
+    /// Puts an ephemeral container among the processes of the container that it targets, where
+    /// those are not everybody's in the pod.
+    fn join_target(&self, spec: &mut Spec) -> Result<(), ConfigError> {
+        let ephemeral = pod::ephemeral(pod::spec(&self.pod), &self.container.name);
+        let target = ephemeral.and_then(|ephemeral| ephemeral.target_container_name.as_deref());
+        let Some(target) = target.filter(|target| !target.is_empty()) else { return Ok(()) };
+        let pid = {
+            let view = self.view.borrow();
+            let record = view.containers.iter().find(|record| record.name == target);
+            record.and_then(|record| record.running()).map(|running| running.pid)
+        };
+        let pid = pid.ok_or_else(|| ConfigError::NoTarget(target.to_owned()))?;
+        container_spec::join_processes(spec, pid);
         Ok(())
     }
 

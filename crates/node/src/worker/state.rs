@@ -211,7 +211,7 @@ impl ContainerRecord {
 pub struct PodState {
     pub pod: Arc<Pod>,
     pub stage: Stage,
-    /// In the order of starting.
+    /// In the order of starting; those that were added later come last.
     pub containers: Vec<ContainerRecord>,
     /// `status.startTime`.
     pub start_time: Timestamp,
@@ -233,7 +233,7 @@ impl PodState {
             .collect();
         let start_time =
             pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map_or(now, |time| time.0);
-        PodState {
+        let mut state = PodState {
             stage: Stage::Active,
             containers,
             start_time,
@@ -241,6 +241,20 @@ impl PodState {
             ips: Vec::new(),
             gone: false,
             pod,
+        };
+        state.add_ephemeral();
+        state
+    }
+
+    /// Takes up the ephemeral containers that the pod has got. They come last, so that the others
+    /// keep their places.
+    pub fn add_ephemeral(&mut self) {
+        let pod = self.pod.clone();
+        for container in pod::spec(&pod).ephemeral_containers.iter().flatten() {
+            if self.index_of(&container.name).is_none() {
+                let kind = ContainerKind::Ephemeral;
+                self.containers.push(ContainerRecord::new(&container.name, kind, "ContainerCreating"));
+            }
         }
     }
 
@@ -251,7 +265,7 @@ impl PodState {
     /// Whether every init container is through, so that the main ones may start.
     pub fn is_initialized(&self) -> bool {
         self.containers.iter().all(|record| match record.kind {
-            ContainerKind::Main => true,
+            ContainerKind::Main | ContainerKind::Ephemeral => true,
             ContainerKind::Init => {
                 record.terminated().is_some_and(|ended| ended.exit_code == 0) || self.main_started()
             }

@@ -3,6 +3,7 @@
 mod admission;
 mod cluster;
 mod custom;
+mod debug;
 mod objects;
 mod pods;
 mod policies;
@@ -67,7 +68,11 @@ fn main() -> ExitCode {
         .check("logs of a previous container", pods::logs_previous)
         .check("logs of chosen containers and pods", pods::logs_selected)
         .check("run --rm -it", pods::run_interactive)
-        .check("debug's error", pods::debug)
+        .check("debug a container", debug::target)
+        .check("debug: what is added lives on", debug::lives_on)
+        .check("debug by profiles", debug::profiles)
+        .check("debug a copy", debug::copy)
+        .check("debug a node", debug::node)
         .check("top's error", pods::top)
         .check("exec", streams::exec)
         .check("exec -it", streams::exec_terminal)

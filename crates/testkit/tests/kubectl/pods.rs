@@ -279,21 +279,6 @@ pub fn run_interactive(cluster: &mut Cluster) {
     output.has(&["5\n"]);
 }
 
-pub fn debug(cluster: &mut Cluster) {
-    let namespace = cluster.namespace("debug");
-    namespace.apply(TALKERS);
-    namespace.wait("pod/talkers", "condition=Ready");
-    // Ephemeral containers are not run yet: the request is refused, and nothing is left of it.
-    namespace
-        .kubectl(&["debug", "talkers", "--image=example.com/test:1", "--", "true"])
-        .fails()
-        .says(&["phemeral"]);
-    namespace
-        .kubectl(&["debug", "missing", "--image=example.com/test:1"])
-        .fails()
-        .says(&["pods \"missing\" not found"]);
-}
-
 pub fn top(cluster: &mut Cluster) {
     cluster.kubectl(&["top", "nodes"]).fails().says(&["Metrics API not available"]);
 }

@@ -280,3 +280,25 @@ fn a_pull_that_failed_backs_off() {
     assert_eq!(world.decide(), ["start a"]);
     assert_eq!(world.state.containers[0].restart_count, 0);
 }
+
+#[test]
+fn an_ephemeral_container_runs_once_and_holds_nothing_up() {
+    let mut world = World::new(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    assert_eq!(world.decide(), ["start i"]);
+    let mut pod = (*world.state.pod).clone();
+    let added = json!([{"name": "e"}, {"name": "t", "targetContainerName": "a"}]);
+    let spec = pod.spec.as_mut().expect("a spec");
+    spec.ephemeral_containers = serde_json::from_value(added).expect("containers");
+    let pod = Arc::new(pod);
+    // It need not wait for the others; only for the container that it is to look into.
+    assert_eq!(world.event(Event::Pod(pod.clone())), ["start e"]);
+    assert_eq!(world.event(Event::Pod(pod)), [""; 0]);
+    world.started("i");
+    assert_eq!(world.exited("i", 0), ["start a"]);
+    assert_eq!(world.started("a"), ["start t"]);
+    world.started("e");
+    world.started("t");
+    assert_eq!(world.exited("e", 1), [""; 0]);
+    assert_eq!(crate::status::phase(&world.state), crate::status::PodPhase::Running);
+    assert_eq!(world.delete(5), ["stop a 5", "stop t 5"]);
+}
