@@ -59,6 +59,13 @@ impl Cgroup {
         version_1.or_else(unified).map(|(hierarchy, dir)| (dir.as_path(), hierarchy.unified))
     }
 
+    /// The directories of version 1, by controller.
+    pub fn version_1(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.dirs.iter().flat_map(|(hierarchy, dir)| {
+            hierarchy.controllers.iter().map(|name| (name.as_str(), dir.as_path()))
+        })
+    }
+
     /// Processes in the cgroup and below it.
     pub fn processes(&self) -> BTreeSet<i32> {
         let mut pids = BTreeSet::new();

@@ -107,6 +107,7 @@ pub fn load_spec(bundle: &Path) -> Result<Spec, OciError> {
 
 /// Rewrites what a spec asks for in vain:
 /// - `noNewPrivileges: false`, which libcontainer misunderstands (see [`libcontainer`]), is left out;
+/// - cgroups of version 1 in a PID namespace that others share become bind mounts (see [`gaps`]);
 /// - an OOM score that this process may not set (it is below ours and we lack `CAP_SYS_RESOURCE`)
 ///   becomes ours, as other engines do when they run in a container themselves.
 pub fn adapt_spec(bundle: &Path) -> Result<(), OciError> {
@@ -126,6 +127,7 @@ pub fn adapt_spec(bundle: &Path) -> Result<(), OciError> {
             process.set_oom_score_adj(ours.trim().parse().ok());
         }
     }
+    gaps::bind_cgroups(&mut spec).map_err(OciError::io("finding the container's cgroups"))?;
     if spec != before {
         let path = bundle.join("config.json");
         spec.save(&path).map_err(|source| OciError::Spec { path, source })?;

@@ -8,7 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{Uid, fchown};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+
+use crate::cgroup::Cgroup;
 
 /// Gives pipes and sockets to the process's user, so that it may open `/dev/stdout`.
 pub fn own_streams(streams: &[OwnedFd], uid: u32) -> io::Result<()> {
@@ -60,6 +62,62 @@ pub fn make_cwd(spec: &Spec) -> io::Result<()> {
     Ok(())
 }
 
+/// The controllers of version 1 in whose hierarchies libcontainer makes a container's cgroup.
+const CONTROLLERS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "memory",
+    "pids",
+    "perf_event",
+    "blkio",
+    "net_prio",
+    "net_cls",
+    "freezer",
+];
+
+/// Shows a container its cgroups of version 1 by bind mounts of its own. libcontainer would look for them
+/// under the number that its process has in the container's PID namespace: when that is joined, and not
+/// made, the number is nobody's or another process's outside.
+pub fn bind_cgroups(spec: &mut Spec) -> io::Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let mut namespaces = linux.namespaces().iter().flatten();
+    let joins =
+        |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_some();
+    let (true, Some(path)) = (namespaces.any(joins), linux.cgroups_path()) else { return Ok(()) };
+    let cgroup = Cgroup::new(path)?;
+    let dirs: Vec<(&str, &Path)> =
+        cgroup.version_1().filter(|(controller, _)| CONTROLLERS.contains(controller)).collect();
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    let found = mounts.iter().position(|mount| mount.typ().as_deref() == Some("cgroup"));
+    let Some(at) = found.filter(|_| !dirs.is_empty()) else { return Ok(()) };
+    let access = mounts[at].options().iter().flatten().find(|option| *option == "ro").cloned();
+    let destination = mounts[at].destination().clone();
+    let options = |own: &[&str]| own.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+    let mut holder = Mount::default();
+    holder
+        .set_destination(destination.clone())
+        .set_typ(Some("tmpfs".to_owned()))
+        .set_source(Some(PathBuf::from("tmpfs")))
+        .set_options(Some(options(&["nosuid", "noexec", "nodev", "mode=755", "size=64k"])));
+    let binds = dirs.into_iter().map(|(controller, dir)| {
+        let mut bind = Mount::default();
+        let mut flags = options(&["rbind", "nosuid", "noexec", "nodev"]);
+        flags.extend(access.clone());
+        bind.set_destination(destination.join(controller))
+            .set_typ(Some("bind".to_owned()))
+            .set_source(Some(dir.to_owned()))
+            .set_options(Some(flags));
+        bind
+    });
+    let binds: Vec<Mount> = std::iter::once(holder).chain(binds).collect();
+    mounts.splice(at..=at, binds);
+    spec.set_mounts(Some(mounts));
+    Ok(())
+}
+
 fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -92,6 +150,30 @@ mod tests {
         }
         for path in not_made {
             assert!(!root.join(path).exists(), "{cwd}: {path} is there");
+        }
+    }
+
+    #[test]
+    fn cgroups_are_bound_where_processes_are_shared() {
+        let check = |pid_namespace: serde_json::Value| {
+            let spec = serde_json::json!({
+                "ociVersion": "1.0.2",
+                "linux": { "cgroupsPath": "/a/b", "namespaces": [pid_namespace] },
+                "mounts": [
+                    { "destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"] },
+                    { "destination": "/dev", "type": "tmpfs" },
+                ],
+            });
+            let mut spec: Spec = serde_json::from_value(spec).expect("is a spec");
+            bind_cgroups(&mut spec).expect("finds them");
+            spec.mounts().clone().expect("mounts")
+        };
+        assert_eq!(check(serde_json::json!({ "type": "pid" })).len(), 2);
+        let mounts = check(serde_json::json!({ "type": "pid", "path": "/proc/1/ns/pid" }));
+        assert_eq!(mounts.last().map(|mount| mount.destination().clone()), Some("/dev".into()));
+        for bind in mounts.iter().filter(|mount| mount.typ().as_deref() == Some("bind")) {
+            assert!(bind.source().as_ref().is_some_and(|source| source.ends_with("a/b")), "{bind:?}");
+            assert!(bind.options().iter().flatten().any(|option| option == "ro"), "{bind:?}");
         }
     }
 

@@ -74,7 +74,10 @@ pub fn target(cluster: &mut Cluster) {
 
 /// What was added is as good as any other container: streams, volumes, and the server's death.
 pub fn lives_on(cluster: &mut Cluster) {
-    let namespace = with_subject(cluster, "debug-lives");
+    let namespace = cluster.namespace("debug-lives");
+    // A pod that gets some time to end is gone when its deletion is told of.
+    namespace.apply(&SUBJECT.replace("PeriodSeconds: 0", "PeriodSeconds: 1"));
+    namespace.wait("pod/subject", "condition=Ready");
     let added = serde_json::json!({"spec": {"ephemeralContainers": [{
         "name": "added", "image": "example.com/test:1",
         "command": ["sh", "-c", "echo up > /spare/state; echo started; exec sleep 1003"],
@@ -126,7 +129,7 @@ pub fn profiles(cluster: &mut Cluster) {
         ("general", r"CapEff:\s+[0-9a-f]+a80c25fb"),
         ("baseline", r"CapEff:\s+[0-9a-f]+a80425fb"),
         ("netadmin", r"CapEff:\s+[0-9a-f]+a80435fb"),
-        ("sysadmin", r"CapEff:\s+[0-9a-f]*[37f]f[0-9a-f]*ffffffff"),
+        ("sysadmin", r"CapEff:\s+0000[0-9a-f]*1ff[0-9a-f]*ffffff"),
     ];
     for (at, (profile, expected)) in profiles.into_iter().enumerate() {
         let with = format!("--profile={profile}");
@@ -170,13 +173,11 @@ pub fn node(cluster: &mut Cluster) {
     let mut terminal = namespace.terminal(&["debug", &node, "-it", IMAGE, profile, "--", "sh"]);
     terminal.until(r"Creating debugging pod node-debugger-\S+ with container debugger on node ");
     terminal.until("# ");
-    let server = cluster.server_pid();
-    terminal.types(&format!("echo \"<$(cat /proc/{server}/comm) $(hostname)>\"\n"));
+    terminal.types("P=$(ps -o pid,args | awk '/[s]erver --data-dir/ {print $1; exit}'); echo \"<$(cat /proc/$P/comm) $(hostname)>\"\n");
     terminal.until(&format!("<sampan {}>", node.trim_start_matches("node/")));
-    let same = format!(
-        "for n in net ipc uts pid; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/{server}/ns/$n) ] && echo \"<$n>\"; done\n"
+    terminal.types(
+        "for n in net ipc uts pid; do [ $(readlink /proc/self/ns/$n) = $(readlink /proc/$P/ns/$n) ] && echo \"<$n>\"; done\n",
     );
-    terminal.types(&same);
     for namespace in ["net", "ipc", "uts", "pid"] {
         terminal.until(&format!("<{namespace}>"));
     }
