@@ -25,6 +25,7 @@ mod namespace;
 mod networking;
 mod node;
 mod pod;
+mod pod_resize;
 mod pod_update;
 mod policy;
 mod probe;
@@ -145,6 +146,16 @@ pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<Cause> {
     let (spec, old) = (root.get("spec"), before.get("spec"));
     let field = "ephemeralContainers";
     pod_update::ephemeral_containers(&spec.get(field), &old.get(field), &mut faults);
+    faults.into_causes()
+}
+
+/// The faults of a pod that is to replace `old` through its `resize` subresource.
+pub fn update_resize(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let (root, before) = (At::root(new), At::root(old));
+    metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
+    content("", "Pod", &root, &mut faults);
+    pod_resize::update(&root, &before, &mut faults);
     faults.into_causes()
 }
 

@@ -133,6 +133,7 @@ fn adopt_container(state: &mut PodState, container: &ContainerStatus) {
     let Some((name, run)) = container.log_path.as_deref().and_then(run_of_log) else { return };
     let Some(index) = state.index_of(&name) else { return };
     let spec = pod::any_container(pod::spec(&state.pod), &name).map(Cow::into_owned).unwrap_or_default();
+    let resources = state.allotted.get(&name).cloned();
     let record = &mut state.containers[index];
     let ended = record.terminated().is_some_and(|ended| ended.id == container.id);
     if record.running().is_some() || run < record.restart_count || ended {
@@ -150,6 +151,7 @@ fn adopt_container(state: &mut PodState, container: &ContainerStatus) {
         hooked: true,
         started: spec.startup_probe.is_none(),
         ready: spec.readiness_probe.is_none(),
+        resources,
     });
     record.was_started = true;
 }

@@ -10,7 +10,8 @@
 //! network is gone.
 
 pub mod adoption;
-pub mod amounts;
+pub mod allotments;
+mod amounts;
 mod attach_lock;
 pub mod config;
 pub mod images;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::adoption::{self, Found};
+use crate::allotments::Allotments;
 use crate::config::NodeConfig;
 use crate::images::{Images, Puller, chain};
 use crate::network::{PodNetwork, PodNetworkError};
@@ -83,6 +84,7 @@ impl Node {
             network: pod_network,
             services: services.clone(),
             capacity,
+            allotments: Allotments::default(),
             boot_id: boot_id(),
             leases: Mutex::default(),
             attach_lock: Arc::default(),

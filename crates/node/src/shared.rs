@@ -11,6 +11,7 @@ use sampan_client::Client;
 use sampan_client::events::{EventRecorder, EventType, reference};
 use sampan_image::Lease;
 
+use crate::allotments::Allotments;
 use crate::attach_lock::AttachLock;
 use crate::config::NodeConfig;
 use crate::images::Images;
@@ -30,6 +31,7 @@ pub struct Shared {
     pub network: Arc<PodNetwork>,
     pub services: Arc<ServiceView>,
     pub capacity: Capacity,
+    pub allotments: Allotments,
     /// The kernel's `boot_id`: another one means that nothing that ran before runs now.
     pub boot_id: String,
     /// Images in use, by container id.

@@ -133,10 +133,13 @@ pub fn status(state: &PodState, previous: Option<&PodStatus>, host_ip: IpAddr, n
 }
 
 /// A strategic merge patch that makes the stored status this one, and fails when the pod was
-/// replaced by another of the same name. Conditions of others are left alone.
-pub fn patch(uid: &str, status: &PodStatus) -> Value {
+/// replaced by another of the same name. Conditions of others are left alone. `previous` is what was
+/// written before.
+pub fn patch(uid: &str, status: &PodStatus, previous: Option<&PodStatus>) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
-    for name in ["reason", "message", "podIP", "podIPs", "initContainerStatuses"] {
+    for name in
+        ["reason", "message", "podIP", "podIPs", "initContainerStatuses", "ephemeralContainerStatuses"]
+    {
         if value.get(name).is_none() {
             value[name] = Value::Null;
         }
@@ -147,6 +150,17 @@ pub fn patch(uid: &str, status: &PodStatus) -> Value {
             if condition.get(name).is_none() {
                 condition[name] = Value::Null;
             }
+        }
+    }
+    let has = |status: &PodStatus, kind: &str| {
+        status.conditions.iter().flatten().any(|condition| condition.type_ == kind)
+    };
+    for kind in conditions::RESIZE_CONDITIONS {
+        if previous.is_some_and(|previous| has(previous, kind))
+            && !has(status, kind)
+            && let Some(conditions) = value["conditions"].as_array_mut()
+        {
+            conditions.push(json!({"type": kind, "$patch": "delete"}));
         }
     }
     json!({"metadata": {"uid": uid}, "status": value})

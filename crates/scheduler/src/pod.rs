@@ -11,6 +11,7 @@ use crate::labels::{AffinityTerm, Labels};
 
 mod class;
 mod raw;
+mod resize;
 
 pub use class::{Classes, PodClass};
 use raw::RawPod;
@@ -139,13 +140,19 @@ pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 impl PodInfo {
     pub fn parse(object: &Object, classes: &mut Classes) -> Result<Self, serde_json::Error> {
         let json = object.bytes();
-        let raw: RawPod<'_> = serde_json::from_slice(&json)?;
+        let mut raw: RawPod<'_> = serde_json::from_slice(&json)?;
         let header = &object.header;
         let gated = raw.spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
         let named = |name: &Option<Box<str>>| name.clone().filter(|name| !name.is_empty());
         let (node, nominated) = (named(&raw.spec.node_name), named(&raw.status.nominated_node_name));
-        let shared = classes.of(header, raw.metadata.labels.unwrap_or_default(), raw.spec)?;
-        let conditions = raw.status.conditions.unwrap_or_default();
+        let conditions = raw.status.conditions.take().unwrap_or_default();
+        let infeasible = conditions.iter().any(|condition| {
+            condition.kind == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+        });
+        let held = resize::held(&raw, infeasible)?;
+        let mut spec = raw.spec;
+        resize::count(&mut spec, &held);
+        let shared = classes.of(header, raw.metadata.labels.unwrap_or_default(), spec)?;
         let condition = |kind: &str| conditions.iter().find(|condition| condition.kind == kind);
         let preempted = condition("DisruptionTarget").is_some_and(|condition| {
             condition.status == "True" && condition.reason.as_deref() == Some("PreemptionByScheduler")

@@ -314,6 +314,7 @@ fn pods() -> ResourceDef {
         .connect("log", "Pod", Verbs::of(&[Verb::Get]))
         .connect("portforward", "PodPortForwardOptions", CONNECT)
         .connect("proxy", "PodProxyOptions", PROXY)
+        .part("resize", STATUS_VERBS)
         .status()
         .field("spec.nodeName")
         .field("spec.restartPolicy")

@@ -36,7 +36,7 @@ pub fn mutate(attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Sta
 }
 
 pub fn validate(attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
-    let pods = attributes.is(Operation::Create, "", "pods");
+    let pods = attributes.is(Operation::Create, "", "pods") || is_resize(attributes);
     let claims = attributes.is(Operation::Create, "", "persistentvolumeclaims")
         || attributes.is(Operation::Update, "", "persistentvolumeclaims");
     let leaves = attributes.old.is_some_and(|old| !old["metadata"]["deletionTimestamp"].is_null());
@@ -54,6 +54,11 @@ pub fn validate(attributes: &Attributes<'_>, object: &Value) -> Result<(), Statu
         }
     }
     Ok(())
+}
+
+fn is_resize(attributes: &Attributes<'_>) -> bool {
+    let gvr = attributes.resource.gvr();
+    gvr.group.is_empty() && gvr.resource == "pods" && attributes.subresource == "resize"
 }
 
 fn items(value: &Value) -> &[Value] {

@@ -117,6 +117,7 @@ impl Versions for Served<'_> {
 fn ignored_by(def: &ResourceDef, subresource: &str) -> Option<FieldSet> {
     let written: &[&str] = match (def.kind.as_ref(), subresource) {
         ("Pod", "ephemeralcontainers") => &["ephemeralContainers"],
+        ("Pod", "resize") => &["containers", "initContainers"],
         _ => return None,
     };
     let (schema, id) = def.schema()?;

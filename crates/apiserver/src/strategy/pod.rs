@@ -18,9 +18,43 @@ pub fn keep_other_parts(subresource: &str, new: &mut Map<String, Value>, old: &M
                 spec.insert("ephemeralContainers".into(), containers);
             }
         }
+        "resize" => {
+            let wanted = new.get("spec").cloned().unwrap_or_default();
+            for field in ["spec", "status"] {
+                put_back(new, old, field);
+            }
+            keep_metadata(new, old);
+            let spec = new.get_mut("spec").and_then(Value::as_object_mut);
+            if let Some(spec) = spec {
+                for list in ["containers", "initContainers"] {
+                    resize(list, spec, &wanted);
+                }
+            }
+        }
         // A binding is made of the stored pod.
         _ => {}
     }
+}
+
+/// Gives the containers of a stored spec the resources that are wanted for them. Validation sees the
+/// wanted order and number.
+fn resize(list: &str, spec: &mut Map<String, Value>, wanted: &Value) {
+    let stored = spec.remove(list).unwrap_or_default();
+    let stored = stored.as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(wanted) = wanted[list].as_array() else { return };
+    let resized = wanted.iter().map(|wanted| {
+        let known = stored.iter().find(|stored| stored["name"] == wanted["name"]);
+        let Some(Value::Object(known)) = known else { return wanted.clone() };
+        let mut container = known.clone();
+        if let Some(wanted) = wanted.as_object() {
+            for field in ["resources", "resizePolicy"] {
+                put_back(&mut container, wanted, field);
+            }
+        }
+        Value::Object(container)
+    });
+    let resized = resized.collect();
+    spec.insert(list.to_owned(), Value::Array(resized));
 }
 
 fn keep_metadata(new: &mut Map<String, Value>, old: &Map<String, Value>) {
@@ -73,6 +107,18 @@ mod tests {
         new["spec"] = json!({"nodeName": "n", "containers": [{"name": "c"}],
             "ephemeralContainers": [{"name": "e"}]});
         assert_eq!(Value::Object(merged), new);
+    }
+
+    #[test]
+    fn a_resize_changes_resources_alone() {
+        let container = |image: &str, cpu: &str| json!({"name": "c", "image": image, "resources": {"limits": {"cpu": cpu}}});
+        let old = json!({"metadata": {}, "spec": {"nodeName": "n", "containers": [container("a", "1")]}});
+        let new = json!({"metadata": {}, "spec": {"containers": [container("b", "2"), {"name": "d"}]}});
+        let fields = |value: &Value| value.as_object().cloned().expect("an object");
+        let mut merged = fields(&new);
+        keep_other_parts("resize", &mut merged, &fields(&old));
+        let expected = json!({"nodeName": "n", "containers": [container("a", "2"), {"name": "d"}]});
+        assert_eq!(merged["spec"], expected);
     }
 
     #[test]

@@ -62,6 +62,18 @@ impl PodLimits {
         }
     }
 
+    /// The greater of each; no limit is more than any.
+    pub fn max(self, other: PodLimits) -> PodLimits {
+        let greater = |a: Option<i64>, b: Option<i64>| a.zip(b).map(|(a, b)| a.max(b));
+        PodLimits {
+            cpu_shares: self.cpu_shares.max(other.cpu_shares),
+            cpu_quota_us: greater(self.cpu_quota_us, other.cpu_quota_us),
+            cpu_period_us: self.cpu_period_us,
+            memory_bytes: greater(self.memory_bytes, other.memory_bytes),
+            pids: greater(self.pids, other.pids),
+        }
+    }
+
     /// The files to write, as (controller of cgroup v1, file, value).
     pub fn files_v1(&self) -> Vec<(&'static str, &'static str, String)> {
         let mut files = vec![("cpu", "cpu.shares", self.cpu_shares.to_string())];
@@ -116,6 +128,13 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> 
 
 /// The limits of one container.
 pub fn resources(container: &Container, privileged: bool) -> LinuxResources {
+    let mut resources = compute(container);
+    resources.set_devices(Some(devices(privileged)));
+    resources
+}
+
+/// CPU and memory of one container: what can change while it runs.
+pub fn compute(container: &Container) -> LinuxResources {
     let amounts = Amounts::of(container.resources.as_ref());
     let mut cpu = LinuxCpu::default();
     cpu.set_shares(Some(shares(amounts.cpu_request_millis.unwrap_or(0))));
@@ -123,7 +142,7 @@ pub fn resources(container: &Container, privileged: bool) -> LinuxResources {
         cpu.set_quota(Some(quota(millis))).set_period(Some(PERIOD_US));
     }
     let mut resources = LinuxResources::default();
-    resources.set_cpu(Some(cpu)).set_devices(Some(devices(privileged)));
+    resources.set_cpu(Some(cpu));
     if let Some(bytes) = amounts.memory_limit.filter(|bytes| *bytes > 0) {
         let mut memory = LinuxMemory::default();
         memory.set_limit(Some(bytes));

@@ -24,6 +24,9 @@ impl Verdict {
     }
 }
 
+/// Conditions that are there only while they hold.
+pub const RESIZE_CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 /// The node's conditions of a pod.
 pub fn conditions(
     state: &PodState,
@@ -34,13 +37,15 @@ pub fn conditions(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let sandbox = Verdict { status: state.sandbox_ready, reason: None, message: None };
-    let all = [
+    let mut all = vec![
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", initialized(state, phase, init)),
         ("Ready", ready(state, phase, main)),
         ("ContainersReady", containers_ready(state, phase, main)),
         ("PodScheduled", Verdict::yes()),
     ];
+    all.extend(resize_pending(state).map(|verdict| (RESIZE_CONDITIONS[0], verdict)));
+    all.extend(resize_in_progress(state).map(|verdict| (RESIZE_CONDITIONS[1], verdict)));
     let stored = state.pod.status.as_ref();
     let known = |kind: &str| {
         let find = |status: Option<&PodStatus>| {
@@ -62,6 +67,20 @@ pub fn conditions(
         }
     };
     all.into_iter().map(build).collect()
+}
+
+fn resize_pending(state: &PodState) -> Option<Verdict> {
+    let pending = state.resize.pending.as_ref()?;
+    let message = Some(pending.message.clone());
+    Some(Verdict { status: true, reason: Some(pending.reason.as_str()), message })
+}
+
+fn resize_in_progress(state: &PodState) -> Option<Verdict> {
+    if !state.resize.begun {
+        return None;
+    }
+    let message = state.resize.error.clone();
+    Some(Verdict { status: true, reason: message.as_ref().map(|_| "Error"), message })
 }
 
 fn initialized(state: &PodState, phase: PodPhase, init: &[ContainerStatus]) -> Verdict {

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ID_PREFIX;
 use crate::pod::{self, ContainerKind};
+use crate::worker::resize::Resources;
 use crate::worker::state::{ContainerRecord, Phase, PodState, Terminated, Waiting};
 
 /// The statuses of a pod's containers by kind, in the order of the specification.
@@ -25,7 +26,8 @@ pub fn statuses(state: &PodState, finished: bool) -> Statuses {
     let mut all = Statuses::default();
     for record in &state.containers {
         let container = pod::any_container(spec, &record.name);
-        let status = status(record, container.as_deref(), finished);
+        let allotted = state.allotted.get(&record.name);
+        let status = status(record, container.as_deref(), allotted, finished);
         match record.kind {
             ContainerKind::Init | ContainerKind::Sidecar => all.init.push(status),
             ContainerKind::Main => all.main.push(status),
@@ -35,7 +37,12 @@ pub fn statuses(state: &PodState, finished: bool) -> Statuses {
     all
 }
 
-fn status(record: &ContainerRecord, container: Option<&Container>, finished: bool) -> ContainerStatus {
+fn status(
+    record: &ContainerRecord,
+    container: Option<&Container>,
+    allotted: Option<&Resources>,
+    finished: bool,
+) -> ContainerStatus {
     let (current, last) = match &record.phase {
         Phase::Waiting(waiting) | Phase::Starting(waiting) if finished => match &record.last {
             // It will not be started again: how it ended is its state.
@@ -56,8 +63,13 @@ fn status(record: &ContainerRecord, container: Option<&Container>, finished: boo
         Phase::Waiting(_) | Phase::Starting(_) => record.last.as_ref().map(|ended| ended.id.as_str()),
         Phase::Running(_) | Phase::Stopping(_) => None,
     });
-    let resources = container.and_then(|container| container.resources.clone());
-    let resources = resources.filter(|all| all.limits.is_some() || all.requests.is_some());
+    let own = container.and_then(|container| container.resources.as_ref());
+    // What can be resized says what it may have and has, be it nothing.
+    let may_have = allotted
+        .map(|allotted| allotted.requirements(own))
+        .or_else(|| own.filter(|own| own.limits.is_some() || own.requests.is_some()).cloned());
+    let has = record.running().and_then(|running| running.resources.as_ref());
+    let has = has.filter(|_| allotted.is_some()).map(|has| has.requirements(own));
     let image = record.image.as_ref();
     let spec_image = container.and_then(|container| container.image.clone()).unwrap_or_default();
     ContainerStatus {
@@ -72,8 +84,8 @@ fn status(record: &ContainerRecord, container: Option<&Container>, finished: boo
         restart_count: record.restart_count,
         state: Some(current),
         last_state: Some(last.map(terminated).unwrap_or_default()),
-        allocated_resources: resources.as_ref().and_then(|all| all.requests.clone()),
-        resources: record.running().and(resources),
+        resources: record.running().and(has.or_else(|| may_have.clone())),
+        allocated_resources: may_have.and_then(|all| all.requests),
         volume_mounts: container.and_then(mounts),
         ..ContainerStatus::default()
     }

@@ -22,6 +22,7 @@ fn running(ready: bool) -> crate::worker::state::Phase {
         hooked: true,
         started: true,
         ready,
+        resources: None,
     })
 }
 
@@ -138,7 +139,7 @@ fn a_crash_loop_shows_how_it_ended_last() {
 
 #[test]
 fn a_patch_takes_back_what_is_no_longer_so() {
-    let patch = patch("u", &of(&state(json!({"containers": [{"name": "a"}]}))));
+    let patch = patch("u", &of(&state(json!({"containers": [{"name": "a"}]}))), None);
     assert_eq!(patch["metadata"]["uid"], "u");
     assert!(patch["status"].as_object().expect("an object").contains_key("message"));
     assert_eq!(patch["status"]["conditions"][4]["message"], Value::Null);

@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::decide::{Action, StopReason};
+use super::resize::Resources;
 use super::state::{
     ContainerRecord, ImageUse, Phase, PodState, Running, Stage, Terminated, Termination, Waiting,
 };
 use crate::pod;
+use crate::spec::cgroup::PodLimits;
 
 /// What a worker hears of.
 #[derive(Clone, Debug)]
@@ -63,6 +65,12 @@ pub enum Event {
         probe: ProbeKind,
         success: bool,
         grace_seconds: Option<i64>,
+    },
+    /// An attempt to bring the pod to what is allotted to it is over.
+    Resized {
+        limits: Result<PodLimits, String>,
+        /// By container id.
+        containers: Vec<(String, Result<Resources, String>)>,
     },
     TornDown,
 }
@@ -150,6 +158,7 @@ pub fn apply(state: &mut PodState, event: Event, now: Timestamp) -> Vec<Action> 
         Event::Probe { id, probe, success, grace_seconds } => {
             probed(state, &id, probe, success, grace_seconds)
         }
+        Event::Resized { limits, containers } => resized(state, limits, containers, now),
         Event::TornDown => {
             state.sandbox_ready = false;
             if let Stage::TearingDown(why) = &state.stage {
@@ -217,6 +226,40 @@ fn probed(
     }
 }
 
+/// The delay before a resize that failed is tried again.
+const RESIZE_RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+fn resized(
+    state: &mut PodState,
+    limits: Result<PodLimits, String>,
+    containers: Vec<(String, Result<Resources, String>)>,
+    now: Timestamp,
+) -> Vec<Action> {
+    let mut error = None;
+    match limits {
+        Ok(limits) => state.resize.limits = Some(limits),
+        Err(message) => error = Some(message),
+    }
+    for (id, result) in containers {
+        match result {
+            Ok(resources) => {
+                if let Some(running) = state.by_id(&id).and_then(ContainerRecord::running_mut) {
+                    running.resources = Some(resources);
+                }
+            }
+            Err(message) => error = Some(message),
+        }
+    }
+    let is_news = error.is_some() && error != state.resize.error;
+    let actions = error.iter().filter(|_| is_news);
+    let actions =
+        actions.map(|message| super::resize::record(true, "ResizeError", message.clone())).collect();
+    state.resize.busy = false;
+    state.resize.retry_at = error.as_ref().and_then(|_| now.saturating_add(RESIZE_RETRY).ok());
+    state.resize.error = error;
+    actions
+}
+
 /// Tells one container to stop while the pod goes on.
 fn stop(
     state: &mut PodState,
@@ -246,6 +289,7 @@ fn stop(
 /// The supervisor died and with it every container: what ran has ended with an unknown status.
 fn sandbox_lost(state: &mut PodState, now: Timestamp) -> Vec<Action> {
     state.sandbox_ready = false;
+    state.resize.limits = None;
     state.containers.iter_mut().for_each(|record| record.lose(now));
     Vec::new()
 }

@@ -7,14 +7,19 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::backoff;
+use super::resize::{self, Way};
 use super::state::{ContainerRecord, Phase, PodState, Stage, Terminated, Termination, Waiting};
 use crate::pod::{self, ContainerKind, RestartPolicy};
+use crate::spec::cgroup::PodLimits;
 
 /// What the executor has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Find the image, create and start the container. Answered by `Started` or `StartFailed`.
     Start { container: usize },
+    /// Write the limits of the pod, then those of containers, to what is allotted to them. Answered by
+    /// `Resized`.
+    Resize { limits: PodLimits, containers: Vec<usize> },
     /// Run the pre-stop hook, signal, wait, kill. Answered by `Exited`.
     Stop { container: usize, grace_seconds: i64, why: StopReason },
     /// Give up starts that have not come to creating a container yet.
@@ -35,6 +40,8 @@ pub enum StopReason {
     Unhealthy,
     StartupFailed,
     HookFailed,
+    /// It is to start again with other resources.
+    Resized,
 }
 
 /// Decides. Also returns when to decide again without any event.
@@ -86,10 +93,48 @@ impl Decision {
                 self.terminate(state, Termination::DeadlineExceeded);
             } else {
                 self.wake_at(deadline);
+                self.resize(state);
                 self.keep_running(state);
             }
         } else {
+            self.resize(state);
             self.keep_running(state);
+        }
+    }
+
+    /// Brings what runs to what is allotted: first in place, then by new starts.
+    fn resize(&mut self, state: &mut PodState) {
+        if !state.sandbox_ready || state.resize.busy {
+            return;
+        }
+        if let Some(until) = state.resize.retry_at.filter(|until| *until > self.now) {
+            return self.wake_at(until);
+        }
+        let limits = resize::limits(state);
+        let is = |record: &ContainerRecord, way: Way| {
+            matches!(record.phase, Phase::Running(_)) && resize::way(state, record) == Some(way)
+        };
+        let find = |way: Way| -> Vec<usize> {
+            (0..state.containers.len()).filter(|index| is(&state.containers[*index], way)).collect()
+        };
+        let (containers, restarts) = (find(Way::InPlace), find(Way::Restart));
+        if state.resize.limits != Some(limits) || !containers.is_empty() {
+            state.resize.busy = true;
+            return self.actions.push(Action::Resize { limits, containers });
+        }
+        for index in restarts {
+            let grace_seconds = pod::grace_seconds(&state.pod);
+            let record = &mut state.containers[index];
+            let Phase::Running(running) = &record.phase else { continue };
+            record.phase = Phase::Stopping(running.clone());
+            record.restarting = true;
+            let message = format!("Container {} resize requires restart", record.name);
+            self.actions.push(Action::Stop { container: index, grace_seconds, why: StopReason::Resized });
+            self.record(Some(index), false, "Killing", message);
+        }
+        if state.resize.begun && !resize::is_under_way(state) {
+            state.resize.begun = false;
+            self.record(None, false, "ResizeCompleted", "Pod resize completed".to_owned());
         }
     }
 
@@ -146,7 +191,10 @@ impl Decision {
                 Restart::Never => {}
                 Restart::Now => {
                     let ended = terminated.clone();
-                    record.backoff.lengthen(ended.finished_at, self.now);
+                    // An end that the node brought about is no failure.
+                    if !std::mem::take(&mut record.restarting) {
+                        record.backoff.lengthen(ended.finished_at, self.now);
+                    }
                     record.last = Some(ended);
                     record.restart_count += 1;
                     self.start(record, index);
@@ -205,7 +253,7 @@ impl Decision {
         if !wants_restart(pod, record, ended.exit_code) {
             return Restart::Never;
         }
-        match record.backoff.waits(ended.finished_at, self.now) {
+        match record.backoff.waits(ended.finished_at, self.now).filter(|_| !record.restarting) {
             None => Restart::Now,
             Some((delay, until)) => {
                 let message = format!(
@@ -309,6 +357,9 @@ fn deadline(state: &PodState) -> Option<Timestamp> {
 
 /// Whether a container that ended is started again.
 fn wants_restart(pod: &Pod, record: &ContainerRecord, exit_code: i32) -> bool {
+    if record.restarting {
+        return true;
+    }
     let spec = pod::spec(pod);
     let by_policy = |policy: RestartPolicy| match policy {
         RestartPolicy::Always => true,

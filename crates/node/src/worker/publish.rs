@@ -137,7 +137,7 @@ impl Task {
         if self.written.as_ref().is_some_and(|written| status::same(written, &status)) {
             return Write::Done;
         }
-        let patch = status::patch(&self.uid, &status);
+        let patch = status::patch(&self.uid, &status, self.written.as_ref());
         let pods = self.client.namespaced::<Pod>(&self.namespace);
         match pods.patch_status(&self.name, PatchKind::Strategic, &patch).await {
             Ok(_) => {

@@ -1,6 +1,8 @@
-//! The worker's task: takes events in, decides, carries out, and lets others see.
+//! The worker's task: takes events in, decides, has decisions carried out, and lets others see.
 
-use std::borrow::Cow;
+mod ends;
+mod execute;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,18 +17,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Event, apply};
-use super::decide::{Action, StopReason, decide};
-use super::lifecycle::Lifecycle;
+use super::decide::decide;
 use super::publish::{Publication, Publisher};
+use super::resize::{self, Allotment};
 use super::sandbox::{Sandbox, SandboxTask};
-use super::start::{self, Start};
-use super::state::{ContainerRecord, PodState, Running, Stage, Terminated};
-use super::stop::Stop;
+use super::state::{ContainerRecord, PodState, Stage};
 use super::store::Stored;
 use super::teardown;
+use crate::amounts::Amounts;
 use crate::images::chain;
 use crate::pod;
-use crate::probe::Target;
 use crate::shared::Shared;
 use crate::spec::fields::NodeFacts;
 use crate::volumes::keeper::{Keeper, Volumes};
@@ -108,6 +108,8 @@ struct Task {
     /// Containers that ended, until they are known to have run.
     ends: HashMap<String, sampan_runtime::ExitStatus>,
     publisher: Publisher,
+    /// What the node counts the pod with.
+    counted: Option<Allotment>,
     stored: Option<Vec<u8>>,
     removing: bool,
 }
@@ -149,6 +151,7 @@ impl Task {
             lifecycles: HashMap::new(),
             stops: HashMap::new(),
             ends: HashMap::new(),
+            counted: None,
             stored: None,
             removing: false,
         }
@@ -168,7 +171,9 @@ impl Task {
             Stage::Active | Stage::Terminating(_) | Stage::TearingDown(_) | Stage::Finished(_) => {}
         }
         let mut volumes = self.volumes.clone();
+        let mut room = self.shared.allotments.subscribe();
         loop {
+            self.consider_resize();
             let (actions, wake) = decide(&mut self.state, Timestamp::now());
             let mut removed = false;
             for action in actions {
@@ -197,6 +202,8 @@ impl Task {
                     None => return,
                 },
                 Some(event) = raw.recv() => self.take_raw(event),
+                // Room that a change of resources waits for.
+                Ok(()) = room.changed(), if self.state.resize.pending.is_some() => {}
                 Ok(()) = volumes.changed() => self.tell_volumes(&volumes.borrow_and_update().clone()),
                 () = timer => {}
             }
@@ -211,6 +218,24 @@ impl Task {
         }
     }
 
+    /// Takes up a change of resources when the node has room for it, and counts the pod with what it has.
+    fn consider_resize(&mut self) {
+        let uid = pod::uid(&self.state.pod).to_owned();
+        match self.state.stage {
+            Stage::Active | Stage::Terminating(_) => {}
+            Stage::TearingDown(_) | Stage::Finished(_) => return self.shared.allotments.remove(&uid),
+        }
+        let room = self.shared.allotments.room(&uid, &self.shared.capacity);
+        for action in resize::consider(&mut self.state, room) {
+            self.execute(action);
+        }
+        if self.counted.as_ref() != Some(&self.state.allotted) {
+            let amounts = Amounts::of_pod(pod::spec(&self.state.allotted_pod()));
+            self.shared.allotments.set(&uid, amounts);
+            self.counted = Some(self.state.allotted.clone());
+        }
+    }
+
     /// Starts to make the sandbox and the volumes.
     fn set_up(&mut self, raw: mpsc::Sender<sampan_runtime::Event>, adopted: Option<Adopted>) {
         let (Some(handle), Some(state)) = (self.sandbox_sender.take(), self.volumes_sender.take()) else {
@@ -218,7 +243,7 @@ impl Task {
         };
         let sandbox = SandboxTask {
             shared: self.shared.clone(),
-            pod: self.state.pod.clone(),
+            pod: self.state.allotted_pod(),
             pod_dir: self.pod_dir.clone(),
             events: self.events.clone(),
             raw,
@@ -257,6 +282,7 @@ impl Task {
             | Event::PostStart { .. }
             | Event::Exited { .. }
             | Event::Probe { .. }
+            | Event::Resized { .. }
             | Event::TornDown => {}
         }
         let ready = matches!(event, Event::SandboxReady { .. });
@@ -287,211 +313,15 @@ impl Task {
         }
     }
 
-    /// Keeps the ends of containers until their starts are known: the two come by different ways.
-    fn take_raw(&mut self, event: sampan_runtime::Event) {
-        match event {
-            sampan_runtime::Event::Exited { id, status } => {
-                self.ends.insert(id, status);
-            }
-            sampan_runtime::Event::Started { .. }
-            | sampan_runtime::Event::ExecExited { .. }
-            | sampan_runtime::Event::LogRotated { .. } => {}
-        }
-    }
-
-    /// Takes in the ends of containers that are known to run.
-    async fn take_ends(&mut self) {
-        let known: Vec<String> = self.ends.keys().filter(|id| self.state.runs(id)).cloned().collect();
-        for id in known {
-            if let Some(status) = self.ends.remove(&id) {
-                self.ended(id, status).await;
-            }
-        }
-    }
-
-    /// A container ended: reads its last words, and removes what it leaves behind.
-    async fn ended(&mut self, id: String, status: sampan_runtime::ExitStatus) {
-        let Some(record) = self.state.by_id(&id) else { return };
-        let (name, restart_count) = (record.name.clone(), record.restart_count);
-        let started_at = record.running().map(|running| running.started_at);
-        self.lifecycles.remove(&id);
-        self.stops.remove(&id);
-        let message = self.last_words(&name, &id, restart_count, status.exit_code).await;
-        let reason = match (status.oom_killed, status.exit_code) {
-            (true, _) => "OOMKilled",
-            (false, 0) => "Completed",
-            (false, _) => "Error",
-        };
-        let ended = Terminated {
-            id: id.clone(),
-            exit_code: status.exit_code,
-            signal: status.signal,
-            reason: reason.to_owned(),
-            message,
-            started_at,
-            finished_at: status.finished_at,
-        };
-        self.take(Event::Exited { ended });
-        let sandbox = self.sandbox.borrow().clone();
-        if let Some(sandbox) = sandbox {
-            let (shared, pod_dir) = (self.shared.clone(), self.pod_dir.clone());
-            self.keepers.spawn(async move {
-                if let Err(error) = sandbox.supervisor.remove(&id, false).await {
-                    tracing::debug!(container = id, error = chain(&error), "an ended container stays");
-                }
-                start::remove_container_files(&shared, &pod_dir, &id).await;
-            });
-        }
-        self.forget_old_logs(&name, restart_count);
-    }
-
-    async fn last_words(&self, name: &str, id: &str, restart_count: i32, exit_code: i32) -> Option<String> {
-        let container = pod::any_container(pod::spec(&self.state.pod), name)?;
-        let policy = container.termination_message_policy.as_deref();
-        let file = start::termination_log(&self.pod_dir, id);
-        let from_log = policy == Some("FallbackToLogsOnError") && exit_code != 0;
-        let log = from_log.then(|| crate::logs::path(&self.log_dir(), name, restart_count));
-        let read = move || super::capture::termination_message(&file, log.as_deref());
-        tokio::task::spawn_blocking(read).await.ok().flatten()
-    }
-
-    /// Only the current and the previous run can be asked for.
-    fn forget_old_logs(&mut self, name: &str, restart_count: i32) {
-        let oldest = restart_count - 1;
-        if oldest <= 0 {
-            return;
-        }
-        let directory = self.log_dir().join(name);
-        self.keepers.spawn_blocking(move || {
-            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-                let file_name = entry.file_name();
-                let run = file_name
-                    .to_str()
-                    .and_then(|text| text.split('.').next())
-                    .and_then(|run| run.parse().ok());
-                if run.is_some_and(|run: i32| run < oldest) {
-                    // Removed with the pod at the latest.
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
-        });
-    }
-
-    fn log_dir(&self) -> PathBuf {
-        let pod = &self.state.pod;
-        self.shared.config.log_dir(pod::namespace(pod), pod::name(pod), pod::uid(pod))
-    }
-
-    fn target(&self, id: &str) -> Option<Target> {
-        let sandbox = self.sandbox.borrow();
-        let sandbox = sandbox.as_ref()?;
-        let ip = *sandbox.ips.first()?;
-        Some(Target { supervisor: sandbox.supervisor.clone(), id: id.to_owned(), ip })
-    }
-
-    /// Starts the hook and the probes of a running container.
-    fn accompany(&mut self, index: usize, running: Running) {
-        let name = &self.state.containers[index].name;
-        let container = pod::any_container(pod::spec(&self.state.pod), name).map(Cow::into_owned);
-        let (Some(container), Some(target)) = (container, self.target(&running.id)) else { return };
-        let lifecycle = Lifecycle {
-            shared: self.shared.clone(),
-            pod: self.state.pod.clone(),
-            container,
-            target,
-            events: self.events.clone(),
-            running: running.clone(),
-        };
-        self.lifecycles.insert(running.id, OwnedTask(tokio::spawn(lifecycle.run())));
-    }
-
-    /// Carries an action out, or starts to. Returns whether the pod is to be removed.
-    fn execute(&mut self, action: Action) -> bool {
-        match action {
-            Action::Start { container } => self.start(container),
-            Action::Stop { container, grace_seconds, why } => self.stop(container, grace_seconds, why),
-            Action::CancelStarts => self.cancelled.cancel(),
-            Action::TearDown => self.tear_down(),
-            Action::Remove => return true,
-            Action::Record { container, warning, reason, message } => {
-                let name = container.map(|index| self.state.containers[index].name.as_str());
-                let kind = if warning { EventType::Warning } else { EventType::Normal };
-                self.shared.tell(&self.state.pod, name, kind, reason, message);
-            }
-        }
-        false
-    }
-
-    fn start(&mut self, index: usize) {
-        let record = &self.state.containers[index];
-        let Some(container) =
-            pod::any_container(pod::spec(&self.state.pod), &record.name).map(Cow::into_owned)
-        else {
-            return;
-        };
-        let start = Start {
-            shared: self.shared.clone(),
-            pod: self.state.pod.clone(),
-            pod_dir: self.pod_dir.clone(),
-            index,
-            container,
-            restart_count: record.restart_count,
-            sandbox: self.sandbox.clone(),
-            volumes: self.volumes.clone(),
-            view: self.view.subscribe(),
-            events: self.events.clone(),
-            cancelled: self.cancelled.clone(),
-        };
-        self.starts.spawn(start.run());
-    }
-
-    fn stop(&mut self, index: usize, grace_seconds: i64, why: StopReason) {
-        let record = &self.state.containers[index];
-        let Some(running) = record.running().cloned() else { return };
-        let container = pod::any_container(pod::spec(&self.state.pod), &record.name).map(Cow::into_owned);
-        let (Some(container), Some(target)) = (container, self.target(&running.id)) else { return };
-        let stop = Stop {
-            shared: self.shared.clone(),
-            pod: self.pod.subscribe(),
-            container,
-            target,
-            stop_signal: record.image.as_ref().and_then(|image| image.stop_signal.clone()),
-            grace_seconds,
-            why,
-            ips: self.state.ips.clone(),
-        };
-        match why {
-            StopReason::PodDeleted | StopReason::PodFinished => {
-                // Readiness goes on being probed while the container ends; liveness does not matter.
-            }
-            StopReason::Unhealthy | StopReason::StartupFailed | StopReason::HookFailed => {
-                self.lifecycles.remove(&running.id);
-            }
-        }
-        self.stops.insert(running.id, OwnedTask(tokio::spawn(stop.run())));
-    }
-
-    fn tear_down(&mut self) {
-        self.lifecycles.clear();
-        self.stops.clear();
-        self.keepers.abort_all();
-        let sandbox = self.sandbox.borrow().clone();
-        let (shared, pod, ips) = (self.shared.clone(), self.state.pod.clone(), self.state.ips.clone());
-        let (pod_dir, events) = (self.pod_dir.clone(), self.events.clone());
-        self.starts.spawn(async move {
-            teardown::tear_down(&shared, &pod, &pod_dir, sandbox, ips).await;
-            // A worker that is gone has no use for it.
-            let _ = events.send(Event::TornDown).await;
-        });
-    }
-
     /// Writes what has to survive a restart, when it changed.
     async fn persist(&mut self) {
         if self.removing {
             return;
         }
         let stored = Stored::of(&self.state, &self.shared.boot_id);
-        let Ok(text) = serde_json::to_vec(&(&stored.ips, &stored.finished, &stored.containers)) else {
+        let Ok(text) =
+            serde_json::to_vec(&(&stored.ips, &stored.finished, &stored.containers, &stored.allotted))
+        else {
             return;
         };
         let unchanged = self.stored.as_ref() == Some(&text);

@@ -302,7 +302,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Makes the pod's cgroup in every hierarchy that limits something, and writes the limits.
-fn make_cgroup(path: &Path, limits: &PodLimits) -> io::Result<()> {
+pub(super) fn make_cgroup(path: &Path, limits: &PodLimits) -> io::Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     let relative = path.strip_prefix("/").unwrap_or(path);
     if root.join("cgroup.controllers").exists() {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Event;
+use super::resize::Resources;
 use super::run::View;
 use super::sandbox::Sandbox;
 use super::state::{ImageUse, Running, Terminated, Waiting};
@@ -186,6 +187,7 @@ impl Start {
                     hooked: lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref()).is_none(),
                     started: self.container.startup_probe.is_none(),
                     ready: self.container.readiness_probe.is_none(),
+                    resources: Some(Resources::of(self.container.resources.as_ref())),
                 };
                 Event::Started { container: self.index, running }
             }

@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::resize::{self, Allotment, Pending, Resources};
 use crate::pod::{self, ContainerKind};
+use crate::spec::cgroup::PodLimits;
 
 /// Where a pod is in its life on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,9 @@ pub struct Running {
     pub started: bool,
     /// The readiness probe succeeds (or there is none).
     pub ready: bool,
+    /// What it was given; unknown of one that an older version of this program started.
+    #[serde(default)]
+    pub resources: Option<Resources>,
 }
 
 /// A container that ended.
@@ -116,6 +121,8 @@ pub struct ContainerRecord {
     pub image: Option<ImageUse>,
     /// It was started at least once and, for a sidecar, its startup was complete then.
     pub was_started: bool,
+    /// It was told to stop so that it starts again with other resources.
+    pub restarting: bool,
 }
 
 impl ContainerRecord {
@@ -130,6 +137,7 @@ impl ContainerRecord {
             image_backoff: Backoff::default(),
             image: None,
             was_started: false,
+            restarting: false,
         }
     }
 
@@ -220,6 +228,25 @@ pub struct PodState {
     pub ips: Vec<IpAddr>,
     /// Whether the API server has forgotten the pod.
     pub gone: bool,
+    /// What its containers may have; differs from the specification while a change waits.
+    pub allotted: Allotment,
+    pub resize: ResizeState,
+}
+
+/// How far a change of a pod's resources is.
+#[derive(Clone, Debug, Default)]
+pub struct ResizeState {
+    /// Why what is asked for is not allotted.
+    pub pending: Option<Pending>,
+    /// A change was allotted and its end is not told yet.
+    pub begun: bool,
+    /// An attempt is under way.
+    pub busy: bool,
+    pub error: Option<String>,
+    /// Not to be tried before.
+    pub retry_at: Option<Timestamp>,
+    /// The limits of the pod as a whole that are in force; `None` when that is unknown.
+    pub limits: Option<PodLimits>,
 }
 
 impl PodState {
@@ -240,6 +267,8 @@ impl PodState {
             sandbox_ready: false,
             ips: Vec::new(),
             gone: false,
+            allotted: resize::desired(&pod),
+            resize: ResizeState { limits: Some(PodLimits::of(&pod, 0)), ..ResizeState::default() },
             pod,
         };
         state.add_ephemeral();
@@ -256,6 +285,11 @@ impl PodState {
                 self.containers.push(ContainerRecord::new(&container.name, kind, "ContainerCreating"));
             }
         }
+    }
+
+    /// The pod with the resources that its containers may have.
+    pub fn allotted_pod(&self) -> Arc<Pod> {
+        resize::with_resources(&self.pod, &self.allotted)
     }
 
     pub fn is_deleted(&self) -> bool {

@@ -48,7 +48,8 @@ impl Stop {
             StopReason::PodFinished
             | StopReason::Unhealthy
             | StopReason::StartupFailed
-            | StopReason::HookFailed => {}
+            | StopReason::HookFailed
+            | StopReason::Resized => {}
         }
         let mut deadline = begun + seconds(self.grace_seconds);
         let handler = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.clone());

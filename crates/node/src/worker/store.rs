@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::resize::Allotment;
 use super::state::{
     ContainerRecord, ImageUse, Phase, PodState, Running, Stage, Terminated, Termination, Waiting,
 };
@@ -30,6 +31,9 @@ pub struct Stored {
     /// Nothing of it runs any more and its sandbox is gone.
     pub finished: Option<Termination>,
     pub containers: Vec<StoredContainer>,
+    /// Absent in what older versions of this program wrote.
+    #[serde(default)]
+    pub allotted: Option<Allotment>,
 }
 
 /// One container.
@@ -81,6 +85,7 @@ impl Stored {
                 Stage::Active | Stage::Terminating(_) | Stage::TearingDown(_) => None,
             },
             containers: state.containers.iter().map(container).collect(),
+            allotted: Some(state.allotted.clone()),
         }
     }
 
@@ -88,6 +93,10 @@ impl Stored {
     pub fn restore(&self, state: &mut PodState) {
         state.ips.clone_from(&self.ips);
         state.start_time = self.start_time;
+        if let Some(allotted) = &self.allotted {
+            state.allotted.clone_from(allotted);
+        }
+        state.resize.limits = None;
         if let Some(why) = &self.finished {
             state.stage = Stage::Finished(why.clone());
         }
@@ -141,6 +150,7 @@ impl Stored {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::resize::Resources;
     use super::*;
 
     #[test]
@@ -150,8 +160,15 @@ mod tests {
         .expect("a pod");
         let now = Timestamp::from_second(1_700_000_000).expect("in range");
         let mut state = PodState::new(Arc::new(pod), now);
-        let running =
-            Running { id: "1".into(), pid: 2, started_at: now, hooked: true, started: true, ready: true };
+        let running = Running {
+            id: "1".into(),
+            pid: 2,
+            started_at: now,
+            hooked: true,
+            started: true,
+            ready: true,
+            resources: Some(Resources::default()),
+        };
         let ended = Terminated {
             id: "0".into(),
             exit_code: 1,

@@ -1,5 +1,6 @@
 //! The JSON of a pod, as far as the scheduler reads it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -28,7 +29,8 @@ pub(super) struct RawPod<'a> {
     pub(super) metadata: RawMetadata,
     #[serde(borrow)]
     pub(super) spec: RawSpec<'a>,
-    pub(super) status: RawStatus,
+    #[serde(borrow)]
+    pub(super) status: RawStatus<'a>,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,6 +71,8 @@ pub(super) struct RawSpec<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RawContainer<'a> {
+    #[serde(borrow)]
+    pub(super) name: Option<Cow<'a, str>>,
     pub(super) image: Option<String>,
     pub(super) restart_policy: Option<String>,
     #[serde(borrow)]
@@ -141,11 +145,26 @@ pub(super) struct RawWeightedTerm {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct RawStatus {
+pub(super) struct RawStatus<'a> {
     pub(super) phase: Option<String>,
     pub(super) start_time: Option<Box<str>>,
     pub(super) nominated_node_name: Option<Box<str>>,
     pub(super) conditions: Option<Vec<RawCondition>>,
+    #[serde(borrow)]
+    pub(super) container_statuses: Option<Vec<RawContainerStatus<'a>>>,
+    #[serde(borrow)]
+    pub(super) init_container_statuses: Option<Vec<RawContainerStatus<'a>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct RawContainerStatus<'a> {
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) allocated_resources: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) resources: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]

@@ -7,6 +7,7 @@ mod debug;
 mod objects;
 mod pods;
 mod policies;
+mod resize;
 mod server_side_apply;
 mod streams;
 mod workloads;
@@ -73,6 +74,9 @@ fn main() -> ExitCode {
         .check("debug by profiles", debug::profiles)
         .check("debug a copy", debug::copy)
         .check("debug a node", debug::node)
+        .check("resize in place and by a new start", resize::in_place)
+        .check("resize that has no room", resize::pending)
+        .check("resize that may not be", resize::refused)
         .check("top's error", pods::top)
         .check("exec", streams::exec)
         .check("exec -it", streams::exec_terminal)

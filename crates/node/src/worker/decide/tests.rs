@@ -36,6 +36,10 @@ impl World {
             Action::Stop { container, grace_seconds, .. } => {
                 Some(format!("stop {} {grace_seconds}", name(container)))
             }
+            Action::Resize { containers, .. } => {
+                let names: Vec<String> = containers.into_iter().map(name).collect();
+                Some(format!("resize {}", names.join(" ")).trim_end().to_owned())
+            }
             Action::CancelStarts => None,
             Action::TearDown => Some("tear down".to_owned()),
             Action::Remove => Some("remove".to_owned()),
@@ -64,6 +68,7 @@ impl World {
             hooked: true,
             started,
             ready: false,
+            resources: None,
         };
         let container = self.state.index_of(name).expect("a container");
         self.event(Event::Started { container, running })
