@@ -43,8 +43,8 @@ pub use ipnet::IpNet;
 pub use link::{Attachment, LinkError};
 pub use node::{NodeError, NodeNetwork, ensure_node, teardown_node};
 pub use services::{
-    Affinity, Applied, ApplyError, Plan, Protocol, Service, ServicePort, ServiceRules, ServiceTable,
-    TrafficPolicy,
+    Affinity, Applied, ApplyError, HostPort, Plan, Protocol, Service, ServicePort, ServiceRules,
+    ServiceTable, TrafficPolicy,
 };
 
 /// FNV-1a: names that follow from longer ones must be the same in every run and version.

@@ -13,7 +13,7 @@ mod table;
 
 pub use apply::{Applied, ApplyError, ServiceRules};
 pub use plan::{Frontend, Plan, UdpFrontends, plan};
-pub use table::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
+pub use table::{Affinity, HostPort, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
 
 #[cfg(test)]
 mod tests;

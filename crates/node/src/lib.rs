@@ -14,6 +14,7 @@ pub mod allotments;
 mod amounts;
 mod attach_lock;
 pub mod config;
+pub mod host_ports;
 pub mod images;
 pub mod logs;
 pub mod network;

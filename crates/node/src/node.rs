@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::adoption::{self, Found};
 use crate::allotments::Allotments;
 use crate::config::NodeConfig;
+use crate::host_ports;
 use crate::images::{Images, Puller, chain};
 use crate::network::{PodNetwork, PodNetworkError};
 use crate::node_object::{Capacity, NodeObject};
@@ -77,6 +78,7 @@ impl Node {
         reserve(&pod_network, &found);
         let (recorder, events) = EventRecorder::new(client.clone(), "kubelet", &config.name);
         let services = Arc::new(ServiceView::default());
+        keep_host_ports(&services, &found);
         let shared = Arc::new(Shared {
             images: Images { store: images.clone(), puller, client: client.clone() },
             tracker: Arc::new(ObjectTracker::new(client.clone())),
@@ -192,6 +194,16 @@ fn reserve(network: &PodNetwork, found: &[Found]) {
             if let Err(error) = network.reserve(*ip) {
                 tracing::warn!(pod = pod::full_name(&stored.pod), %error, "a pod's address is not kept");
             }
+        }
+    }
+}
+
+/// Keeps the ports of pods that may still run: what the first rules of this process lack is closed.
+fn keep_host_ports(services: &ServiceView, found: &[Found]) {
+    for stored in found.iter().filter_map(|found| found.stored.as_ref()) {
+        if stored.finished.is_none() {
+            let ports = host_ports::of_pod(&stored.pod, &stored.ips);
+            services.host_ports.set(pod::uid(&stored.pod), ports);
         }
     }
 }

@@ -16,6 +16,7 @@ use sampan_client::{Client, Informer, InformerEvent, ListOptions};
 use sampan_net::{Affinity, NodeNetwork, Protocol, ServicePort, ServiceRules, ServiceTable, TrafficPolicy};
 use tokio::sync::{mpsc, watch};
 
+use crate::host_ports::HostPorts;
 use crate::images::chain;
 
 const RETRY_FROM: Duration = Duration::from_millis(100);
@@ -35,6 +36,7 @@ pub struct ServiceView {
     /// Rises with every change of what is known.
     generation: watch::Sender<u64>,
     applied: watch::Sender<bool>,
+    pub host_ports: HostPorts,
 }
 
 #[derive(Default)]
@@ -132,7 +134,8 @@ impl ServiceView {
             let slices = known.slices.get(key);
             service_rules(service, slices.into_iter().flat_map(BTreeMap::values), &mut ready)
         });
-        (ServiceTable { services: services.collect() }, ready)
+        let services = services.collect();
+        (ServiceTable { services, host_ports: self.host_ports.all() }, ready)
     }
 }
 
@@ -255,10 +258,12 @@ pub async fn run(client: Client, network: NodeNetwork, view: Arc<ServiceView>, e
     let service_informer = Informer::start(client.clone(), Service::gvr(), None, all(), service_sender);
     let slice_informer = Informer::start(client, EndpointSlice::gvr(), None, all(), slice_sender);
     let mut rules = Some(ServiceRules::new());
+    let mut host_ports = view.host_ports.changes();
     let mut dirty = false;
     let mut delay = RETRY_FROM;
     loop {
         tokio::select! {
+            Ok(()) = host_ports.changed() => {}
             Some(event) = services.recv() => take_service(&view, event),
             Some(event) = slices.recv() => take_slice(&view, event),
             () = tokio::time::sleep(delay), if dirty => {}
@@ -277,12 +282,15 @@ pub async fn run(client: Client, network: NodeNetwork, view: Arc<ServiceView>, e
         if !service_informer.is_synced() || !slice_informer.is_synced() {
             continue;
         }
+        host_ports.mark_unchanged();
         let (table, ready) = view.table();
+        let opened = table.host_ports.clone();
         let applied = if enabled { apply(&network, table, &mut rules).await } else { true };
         if applied {
             dirty = false;
             delay = RETRY_FROM;
             view.in_force.send_replace(Arc::new(ready));
+            view.host_ports.are_in_force(opened);
             view.applied.send_replace(true);
         } else {
             if dirty {

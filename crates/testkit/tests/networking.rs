@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         .check("a pod reaches itself through its service", hairpin)
         .check("a service without endpoints refuses", no_endpoints)
         .check("a node port answers on loopback", node_port)
+        .check("host ports lead to their pod", host_ports)
         .check("client IP affinity", affinity)
         .check("names of services", dns_services)
         .check("names of pods, headless and external services", dns_headless)
@@ -139,6 +140,62 @@ fn node_port(cluster: &mut Cluster) {
     assert!(answer.starts_with("one web-"), "{answer}");
     namespace.kubectl(&["get", "service", "door"]).ok().has(&[&format!("80:{port}/TCP")]);
     namespace.kubectl_stdin(&["apply", "-f", "-"], &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: second}}\nspec: {{type: NodePort, ports: [{{port: 80, nodePort: {port}}}]}}\n")).fails().says(&["provided port is already allocated"]);
+}
+
+fn host_ports(cluster: &mut Cluster) {
+    let namespace = with_client(cluster, "host-ports");
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: door}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: example.com/test:1
+    command: [web, '8080', one]
+    ports:
+    - {containerPort: 8080, hostPort: 18080}
+    - {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}
+";
+    namespace.apply(pod);
+    namespace.wait("pod/door", "condition=Ready");
+    let node = namespace.get("pod/door", ".status.hostIP");
+    let address = |ip: &str, port: u16| format!("{ip}:{port}").parse::<SocketAddr>().expect("an address");
+    let answers = |ip: &str, port: u16| {
+        let answer = from_node(cluster, address(ip, port)).expect("an answer");
+        assert!(answer.starts_with("one door"), "{answer}");
+    };
+    answers("127.0.0.1", 18080);
+    answers(&node, 18080);
+    answers("127.0.0.1", 18081);
+    from_node(cluster, address(&node, 18081)).expect_err("it was asked for on loopback alone");
+    // From pods, the one behind the port too.
+    let url = format!("http://{node}:18080/");
+    namespace.sh("client", &fetch(&url)).ok().has(&["one door"]);
+    namespace.sh("door", &fetch(&url)).ok().has(&["one door"]);
+    // Nobody listens: it is the pod's, and goes on without the server.
+    let name = namespace.name.clone();
+    namespace.keep();
+    cluster.restart().expect("the server starts again");
+    let answer = from_node(cluster, address("127.0.0.1", 18080)).expect("an answer");
+    assert!(answer.starts_with("one door"), "{answer}");
+    // Another pod that asks for it finds no node.
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace", &name], arguments].concat());
+    let second = pod.replace("name: door", "name: second");
+    cluster.kubectl_stdin(&["--namespace", &name, "apply", "-f", "-"], &second).ok();
+    let wait = |pod: &str, condition: &str| {
+        kubectl(&["wait", pod, &format!("--for={condition}"), "--timeout=55s"]).ok();
+    };
+    wait("pod/second", "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].reason}=Unschedulable");
+    kubectl(&["describe", "pod", "second"]).ok().has(&["didn't have free ports for the requested pod ports"]);
+    kubectl(&["delete", "pod", "door"]).ok();
+    wait("pod/second", "condition=Ready");
+    let answer = from_node(cluster, address("127.0.0.1", 18080)).expect("an answer");
+    assert!(answer.starts_with("one second"), "{answer}");
+    kubectl(&["delete", "pod", "second"]).ok();
+    from_node(cluster, address("127.0.0.1", 18080)).expect_err("it was freed");
+    kubectl(&["delete", "namespace", &name, "--wait=false"]).ok();
 }
 
 fn affinity(cluster: &mut Cluster) {

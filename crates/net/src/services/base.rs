@@ -26,6 +26,9 @@ pub(super) const CLUSTER_ADDRESSES: &str = "cluster-ips";
 /// endpoint. One map for all, since the kernel looks through a table's maps for each one it adds,
 /// and through a map's elements for each chain that uses it.
 pub(super) const ENDPOINTS: &str = "endpoints";
+/// Ports of pods on any of the node's addresses, and on a certain one.
+pub(super) const HOST_PORTS: &str = "host-ports";
+pub(super) const HOST_PORT_ADDRESSES: &str = "host-port-addresses";
 pub(super) const HAIRPIN: &str = "hairpin";
 pub(super) const MARK: &str = "mark-for-masquerade";
 const NODE_PORT_ADDRESSES: &str = "node-port-addresses";
@@ -113,7 +116,9 @@ fn add_sets(table: &mut Table, view: &View<'_>) {
         (REFUSED_SERVICES, Set::new(SetKind::Set, &service)),
         (REFUSED_NODE_PORTS, Set::new(SetKind::Set, &port)),
         (CLUSTER_ADDRESSES, Set::new(SetKind::Set, &[address])),
-        (ENDPOINTS, Set::new(endpoint, &numbered)),
+        (ENDPOINTS, Set::new(endpoint.clone(), &numbered)),
+        (HOST_PORTS, Set::new(endpoint.clone(), &port)),
+        (HOST_PORT_ADDRESSES, Set::new(endpoint, &service)),
         (HAIRPIN, Set::new(SetKind::Set, &[address, address])),
         (NODE_PORT_ADDRESSES, ranges(view, &view.node.node_port_addresses)),
         (CLUSTER_LINKS, links),
@@ -157,16 +162,26 @@ fn prerouting(view: &View<'_>) -> Vec<Rule> {
         view.rule().service_verdict(SERVICES),
         local().over_cluster_link(CLUSTER_LINKS).port_verdict(NODE_PORTS),
         local().address_in(Side::Destination, named(NODE_PORT_ADDRESSES)).port_verdict(NODE_PORTS),
+        view.rule().service_destination(HOST_PORT_ADDRESSES),
+        local().port_destination(HOST_PORTS),
     ]
 }
 
 fn output(view: &View<'_>) -> Vec<Rule> {
-    let mut node_ports = view.rule().address_local(FibAddress::Destination);
-    if view.family == Family::Ipv6 {
-        // The kernel routes nothing from ::1 to another link.
-        node_ports = node_ports.address_is(Side::Destination, view.loopback.addr(), Comparison::NotEqual);
-    }
-    vec![view.rule().service_verdict(SERVICES), node_ports.port_verdict(NODE_PORTS)]
+    let local = || {
+        let local = view.rule().address_local(FibAddress::Destination);
+        match view.family {
+            Family::Ipv4 => local,
+            // The kernel routes nothing from ::1 to another link.
+            Family::Ipv6 => local.address_is(Side::Destination, view.loopback.addr(), Comparison::NotEqual),
+        }
+    };
+    vec![
+        view.rule().service_verdict(SERVICES),
+        local().port_verdict(NODE_PORTS),
+        view.rule().service_destination(HOST_PORT_ADDRESSES),
+        local().port_destination(HOST_PORTS),
+    ]
 }
 
 fn input(view: &View<'_>) -> Vec<Rule> {

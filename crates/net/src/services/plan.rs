@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::base::{
-    self, CLUSTER_ADDRESSES, ENDPOINTS, HAIRPIN, MARK, NODE_PORTS, REFUSED_NODE_PORTS, REFUSED_SERVICES,
-    SERVICES, View,
+    self, CLUSTER_ADDRESSES, ENDPOINTS, HAIRPIN, HOST_PORT_ADDRESSES, HOST_PORTS, MARK, NODE_PORTS,
+    REFUSED_NODE_PORTS, REFUSED_SERVICES, SERVICES, View,
 };
 use super::rule::{RuleBuilder, ServiceKey, Side, octets, port_key};
-use super::{Affinity, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
+use super::{Affinity, HostPort, Protocol, Service, ServicePort, ServiceTable, TrafficPolicy};
 use crate::nft::{
     Chain, Data, Expression, Family, FibAddress, Field, Key, Match, Name, NumgenKind, Register, Rule,
     Ruleset, Set, SetKind, SetReference, Table, Verdict,
@@ -52,6 +52,11 @@ pub fn plan(node: &NodeNetwork, services: &ServiceTable) -> Plan {
         sorted.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         for service in sorted {
             planner.add_service(service);
+        }
+        let mut host_ports = services.host_ports.clone();
+        host_ports.sort_unstable();
+        for host_port in &host_ports {
+            planner.add_host_port(host_port);
         }
         plan.ruleset.tables.push(planner.table);
     }
@@ -106,6 +111,30 @@ impl Planner<'_> {
             let cluster = cluster.clone();
             let port = PortView { service, port, identity, cluster, endpoints, local_endpoints };
             self.add_port(&port);
+        }
+    }
+
+    /// A port of the node that leads to one pod. The pod may come to itself by it.
+    fn add_host_port(&mut self, host_port: &HostPort) {
+        let HostPort { address, protocol, port, pod } = *host_port;
+        if !self.view.has(pod.ip()) || address.is_some_and(|address| !self.view.has(address)) {
+            return;
+        }
+        let target = Data::Value(endpoint_data(pod));
+        match address {
+            Some(address) => {
+                let key = ServiceKey { address, protocol, port };
+                self.insert(HOST_PORT_ADDRESSES, key.bytes(), target);
+            }
+            None => self.insert(HOST_PORTS, port_key(protocol, port), target),
+        }
+        self.insert(HAIRPIN, [octets(pod.ip()), octets(pod.ip())].concat(), Data::None);
+        if protocol == Protocol::Udp {
+            let frontend = match address {
+                Some(address) => Frontend::Address(SocketAddr::new(address, port)),
+                None => Frontend::NodePort(port),
+            };
+            self.udp.entry(frontend).or_default().insert(pod);
         }
     }
 

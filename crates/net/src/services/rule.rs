@@ -125,6 +125,22 @@ impl RuleBuilder {
         self.protocol_and_port(0).with([Expression::VerdictLookup { from: FIRST, set }]).done()
     }
 
+    /// Rewrites the destination to what a map holds for the packet's address, protocol and port.
+    pub(super) fn service_destination(self, map: &str) -> Rule {
+        self.service_key().found_destination(map)
+    }
+
+    /// Rewrites the destination to what a map holds for the packet's protocol and port.
+    pub(super) fn port_destination(self, map: &str) -> Rule {
+        self.protocol_and_port(0).found_destination(map)
+    }
+
+    fn found_destination(self, map: &str) -> Rule {
+        let set = SetReference::Named(map.into());
+        let lookup = Expression::Lookup { from: FIRST, set, matches: Match::Inside, to: Some(FIRST) };
+        self.with([lookup]).rewrite_destination()
+    }
+
     pub(super) fn port_in(self, set: &str) -> Self {
         self.protocol_and_port(0).lookup(SetReference::Named(set.into()))
     }

@@ -8,6 +8,19 @@ use ipnet::IpNet;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTable {
     pub services: Vec<Service>,
+    /// Ports of the node that lead to its own pods.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// `ports[].hostPort` of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// `hostIP`; `None` is every address of the node, loopback's among them.
+    pub address: Option<IpAddr>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The pod's address and the container's port.
+    pub pod: SocketAddr,
 }
 
 /// One service that has cluster IPs (not a headless one, not `ExternalName`).

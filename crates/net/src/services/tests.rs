@@ -35,7 +35,7 @@ fn port(protocol: Protocol, port: u16, endpoints: &[&str]) -> ServicePort {
 /// The lines that services add to the rules of a node without any.
 fn check(services: Vec<Service>, expected: &[&str]) {
     let without = plan(&network(), &ServiceTable::default()).ruleset.to_string();
-    let with = plan(&network(), &ServiceTable { services }).ruleset.to_string();
+    let with = plan(&network(), &ServiceTable { services, ..ServiceTable::default() }).ruleset.to_string();
     let base: std::collections::BTreeSet<&str> = without.lines().collect();
     let added: Vec<&str> = with.lines().filter(|line| !base.contains(line)).map(str::trim).collect();
     assert_eq!(added, expected, "{with}");
@@ -213,9 +213,9 @@ fn the_order_of_services_does_not_matter_and_names_fit() {
             service(name, &format!("10.96.0.{number}"), ports)
         })
         .collect();
-    let first = plan(&network(), &ServiceTable { services: services.clone() });
+    let first = plan(&network(), &ServiceTable { services: services.clone(), ..ServiceTable::default() });
     services.reverse();
-    assert_eq!(first, plan(&network(), &ServiceTable { services }));
+    assert_eq!(first, plan(&network(), &ServiceTable { services, ..ServiceTable::default() }));
     let chains = &first.ruleset.tables[0].chains;
     let of_services = chains.keys().filter(|name| name.starts_with("service/"));
     assert_eq!(of_services.clone().count(), 4);
@@ -233,7 +233,7 @@ fn udp_frontends_are_noted() {
         (Frontend::NodePort(30053), endpoints),
     ]
     .into();
-    assert_eq!(plan(&network(), &ServiceTable { services }).udp, expected);
+    assert_eq!(plan(&network(), &ServiceTable { services, ..ServiceTable::default() }).udp, expected);
 }
 
 #[test]
@@ -241,10 +241,35 @@ fn a_second_family_has_a_table_of_its_own() {
     let mut network = network();
     network.service_cidr = "fd00:96::/112".parse().expect("a range");
     let web = service("web", "fd00:96::1", port(Protocol::Tcp, 80, &["[fd00:244::2]:80", "10.244.1.2:80"]));
-    let planned = plan(&network, &ServiceTable { services: vec![web] }).ruleset;
+    let planned = plan(&network, &ServiceTable { services: vec![web], ..ServiceTable::default() }).ruleset;
     let families: Vec<_> = planned.tables.iter().map(|table| table.family.name()).collect();
     assert_eq!(families, ["ip", "ip6"]);
     let text = planned.tables[1].to_string();
     assert!(text.contains("fd00:96::1 . tcp . 80 : goto choose-1"), "{text}");
     assert!(text.contains("fd00:96::1 . tcp . 80 . 0x0 : fd00:244::2 . 80"), "{text}");
+}
+
+#[test]
+fn host_ports_lead_to_one_pod() {
+    let host_port = |address: Option<&str>, protocol: Protocol, port: u16| HostPort {
+        address: address.map(|address| address.parse().expect("an address")),
+        protocol,
+        port,
+        pod: "10.244.1.7:80".parse().expect("an endpoint"),
+    };
+    let host_ports = vec![
+        host_port(None, Protocol::Tcp, 8080),
+        host_port(Some("127.0.0.1"), Protocol::Udp, 53),
+        // Of a family that the pod has not.
+        host_port(Some("::1"), Protocol::Tcp, 81),
+    ];
+    let table = ServiceTable { host_ports, ..ServiceTable::default() };
+    let planned = plan(&network(), &table);
+    let sets = &planned.ruleset.tables[0].sets;
+    let count = |name: &str| sets.get(name).map(|set| set.elements.len());
+    assert_eq!(count("host-ports"), Some(1));
+    assert_eq!(count("host-port-addresses"), Some(1));
+    assert_eq!(count("hairpin"), Some(1));
+    let frontends: Vec<_> = planned.udp.keys().copied().collect();
+    assert_eq!(frontends, [Frontend::Address("127.0.0.1:53".parse().expect("an address"))]);
 }

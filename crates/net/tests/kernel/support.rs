@@ -91,7 +91,9 @@ impl Node {
     }
 
     pub fn apply(&mut self, services: Vec<Service>) -> Applied {
-        self.rules.apply(plan(&self.network, &ServiceTable { services })).expect("rules")
+        self.rules
+            .apply(plan(&self.network, &ServiceTable { services, ..ServiceTable::default() }))
+            .expect("rules")
     }
 }
 

@@ -16,6 +16,7 @@ use sampan_runtime::{NamespaceMode, PidMode, SandboxConfig, Supervisor};
 use tokio::sync::{mpsc, watch};
 
 use super::apply::Event;
+use crate::host_ports;
 use crate::images::chain;
 use crate::network::{PodNetwork, PodNetworkError};
 use crate::pod;
@@ -92,6 +93,10 @@ impl SandboxTask {
             };
             delay = RETRY_FROM;
             self.ips.clone_from(&sandbox.ips);
+            let ports = host_ports::of_pod(&self.pod, &sandbox.ips);
+            if !ports.is_empty() {
+                self.shared.services.host_ports.open(pod::uid(&self.pod), ports).await;
+            }
             let ready = Event::SandboxReady { ips: sandbox.ips.clone() };
             self.handle.send_replace(Some(sandbox));
             if self.events.send(ready).await.is_err() {

@@ -28,6 +28,7 @@ pub async fn tear_down(
     sandbox: Option<Sandbox>,
     ips: Vec<IpAddr>,
 ) {
+    shared.services.host_ports.close(pod::uid(pod)).await;
     if let Some(sandbox) = sandbox {
         let ended = tokio::time::timeout(PATIENCE, sandbox.supervisor.shutdown(true)).await;
         if let Ok(Err(error)) = ended {
