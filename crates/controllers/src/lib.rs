@@ -21,6 +21,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod expectations;
 mod garbage_collector;
+mod hash;
 mod job;
 mod namespace;
 mod node_lifecycle;
@@ -29,10 +30,12 @@ mod pods;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod revisions;
 mod root_ca;
 mod service_account;
 mod service_pods;
 mod slice_packing;
+mod stateful_set;
 mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
@@ -68,6 +71,7 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(ReplicaSets::new(Flavour::ReplicaSet));
     fleet.add(ReplicaSets::new(Flavour::ReplicationController));
     fleet.add(deployment::Deployments);
+    fleet.add(stateful_set::StatefulSets);
     fleet.add(service_account::ServiceAccounts);
     fleet.add(root_ca::RootCertificates);
     fleet.add(endpoint_slice::EndpointSlices::default());

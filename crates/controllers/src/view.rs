@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 pub(crate) enum Kind {
     ClusterRole,
     ConfigMap,
+    ControllerRevision,
     Deployment,
     EndpointSlice,
     Endpoints,
@@ -27,12 +28,14 @@ pub(crate) enum Kind {
     ReplicationController,
     Service,
     ServiceAccount,
+    StatefulSet,
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 16] = [
+const KINDS: [(Kind, Gvr); 18] = [
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
+    (Kind::ControllerRevision, Gvr::new("apps", "v1", "controllerrevisions")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
     (Kind::EndpointSlice, Gvr::new("discovery.k8s.io", "v1", "endpointslices")),
     (Kind::Endpoints, Gvr::new("", "v1", "endpoints")),
@@ -47,6 +50,7 @@ const KINDS: [(Kind, Gvr); 16] = [
     (Kind::ReplicationController, Gvr::new("", "v1", "replicationcontrollers")),
     (Kind::Service, Gvr::new("", "v1", "services")),
     (Kind::ServiceAccount, Gvr::new("", "v1", "serviceaccounts")),
+    (Kind::StatefulSet, Gvr::new("apps", "v1", "statefulsets")),
 ];
 
 /// A change of one object, or the end of a resource's first list.
@@ -121,7 +125,7 @@ impl View {
 
 impl Kind {
     pub fn gvr(self) -> &'static Gvr {
-        static TABLE: [(Kind, Gvr); 16] = KINDS;
+        static TABLE: [(Kind, Gvr); 18] = KINDS;
         &TABLE[self as usize].1
     }
 }

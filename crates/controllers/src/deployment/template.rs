@@ -4,26 +4,12 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::HASH_LABEL;
-
-/// The letters of upstream's safe names: no vowels, nothing that looks like another one.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+use crate::hash::safe_name;
 
 /// A short name for a template: equal for equal templates.
 pub(super) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let json = serde_json::to_vec(template).expect("a template serialises");
-    // FNV-1a: names must be the same in every run and version.
-    let mut value = json
-        .iter()
-        .chain(collisions.to_le_bytes().iter().filter(|_| collisions > 0))
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
-    let mut name = String::new();
-    for _ in 0..10 {
-        name.push(char::from(ALPHABET[(value % 27) as usize]));
-        value /= 27;
-    }
-    name
+    safe_name(&json, collisions)
 }
 
 /// Whether two templates are the same but for the hash label.
