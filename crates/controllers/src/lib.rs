@@ -14,6 +14,7 @@ use sampan_client::events::EventRecorder;
 mod claim;
 mod cluster_role_aggregation;
 mod controller;
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
@@ -71,6 +72,7 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(ReplicaSets::new(Flavour::ReplicaSet));
     fleet.add(ReplicaSets::new(Flavour::ReplicationController));
     fleet.add(deployment::Deployments);
+    fleet.add(daemon_set::DaemonSets::default());
     fleet.add(stateful_set::StatefulSets);
     fleet.add(service_account::ServiceAccounts);
     fleet.add(root_ca::RootCertificates);

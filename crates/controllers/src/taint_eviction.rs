@@ -132,7 +132,7 @@ fn patience(taints: &[Taint], tolerations: &[Toleration]) -> Patience {
     shortest
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let given = |field: &'_ Option<String>| field.clone().filter(|text| !text.is_empty());
     let fits = |field: Option<String>, value: &str| field.is_none_or(|field| field == value);
     let value = taint.value.as_deref().unwrap_or_default();

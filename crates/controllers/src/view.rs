@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     ClusterRole,
     ConfigMap,
     ControllerRevision,
+    DaemonSet,
     Deployment,
     EndpointSlice,
     Endpoints,
@@ -32,10 +33,11 @@ pub(crate) enum Kind {
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 18] = [
+const KINDS: [(Kind, Gvr); 19] = [
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::ControllerRevision, Gvr::new("apps", "v1", "controllerrevisions")),
+    (Kind::DaemonSet, Gvr::new("apps", "v1", "daemonsets")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
     (Kind::EndpointSlice, Gvr::new("discovery.k8s.io", "v1", "endpointslices")),
     (Kind::Endpoints, Gvr::new("", "v1", "endpoints")),
@@ -125,7 +127,7 @@ impl View {
 
 impl Kind {
     pub fn gvr(self) -> &'static Gvr {
-        static TABLE: [(Kind, Gvr); 18] = KINDS;
+        static TABLE: [(Kind, Gvr); 19] = KINDS;
         &TABLE[self as usize].1
     }
 }
