@@ -14,6 +14,7 @@ use sampan_client::events::EventRecorder;
 mod claim;
 mod cluster_role_aggregation;
 mod controller;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
@@ -72,6 +73,7 @@ pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce()
     fleet.add(ReplicaSets::new(Flavour::ReplicaSet));
     fleet.add(ReplicaSets::new(Flavour::ReplicationController));
     fleet.add(deployment::Deployments);
+    fleet.add(cron_job::CronJobs);
     fleet.add(daemon_set::DaemonSets::default());
     fleet.add(stateful_set::StatefulSets);
     fleet.add(service_account::ServiceAccounts);

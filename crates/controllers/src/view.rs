@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     ClusterRole,
     ConfigMap,
     ControllerRevision,
+    CronJob,
     DaemonSet,
     Deployment,
     EndpointSlice,
@@ -33,10 +34,11 @@ pub(crate) enum Kind {
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 19] = [
+const KINDS: [(Kind, Gvr); 20] = [
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::ControllerRevision, Gvr::new("apps", "v1", "controllerrevisions")),
+    (Kind::CronJob, Gvr::new("batch", "v1", "cronjobs")),
     (Kind::DaemonSet, Gvr::new("apps", "v1", "daemonsets")),
     (Kind::Deployment, Gvr::new("apps", "v1", "deployments")),
     (Kind::EndpointSlice, Gvr::new("discovery.k8s.io", "v1", "endpointslices")),
@@ -127,7 +129,7 @@ impl View {
 
 impl Kind {
     pub fn gvr(self) -> &'static Gvr {
-        static TABLE: [(Kind, Gvr); 19] = KINDS;
+        static TABLE: [(Kind, Gvr); 20] = KINDS;
         &TABLE[self as usize].1
     }
 }

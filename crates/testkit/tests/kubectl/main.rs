@@ -9,6 +9,7 @@ mod pods;
 mod policies;
 mod resize;
 mod server_side_apply;
+mod sets;
 mod streams;
 mod workloads;
 
@@ -90,6 +91,9 @@ fn main() -> ExitCode {
         .check("set image, env, resources", workloads::set)
         .check("delete --cascade", workloads::delete_cascade)
         .check("job", workloads::job)
+        .check("stateful set: rollout, undo, scale", sets::stateful_set)
+        .check("daemon set: rollout, undo, nodes", sets::daemon_set)
+        .check("cron job", sets::cron_job)
         .check("cordon, taint, drain", workloads::drain)
         .check("custom resources", custom::define_use_delete)
         .check("explain a custom resource", custom::explain)
