@@ -122,7 +122,8 @@ fn finish(cluster: Cluster, clean: bool) -> Result<()> {
             .filter(|name| !name.ends_with("/default") && !name.contains("/kube-"))
             .collect();
         if !made.is_empty() {
-            cluster.kubectl(&[&["delete"], made.as_slice()].concat()).ok();
+            // Some were told to go before, and may be gone since they were listed.
+            cluster.kubectl(&[&["delete", "--ignore-not-found"], made.as_slice()].concat()).ok();
         }
         nothing_runs(&cluster)?;
     }
