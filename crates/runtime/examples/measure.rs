@@ -1,4 +1,4 @@
-//! Prints what the steps of a container's life cost, in milliseconds, for libcontainer and runc in
+//! Prints what the steps of a container's life cost, in milliseconds, by our own runtime and by runc in
 //! turn. Run as root: `cargo run -p sampan-runtime --example measure`, after `--example supervisor`
 //! was built.
 
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::copy("/bin/busybox", files.join("rootfs/bin/busybox"))?;
     let runc = ["/usr/sbin/runc", "/usr/bin/runc"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let external = runc.map(|binary| ("runc", RuntimeKind::External { binary }));
-    for (name, runtime) in [("libcontainer", RuntimeKind::Libcontainer)].into_iter().chain(external) {
+    for (name, runtime) in [("native", RuntimeKind::Native)].into_iter().chain(external) {
         let result = measure(name, &files, runtime).await;
         sampan_runtime::cleanup(&files.join(name))?;
         result?;

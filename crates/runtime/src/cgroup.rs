@@ -1,9 +1,16 @@
 //! A container's cgroup in every hierarchy: version 1, version 2, and both at once.
 //!
-//! Setting it up is the OCI runtime's work. This counts, limits, kills and removes.
+//! One file per concern: where hierarchies are mounted, which files take which values, how a cgroup
+//! is made and entered, which devices it may open. Here it is counted, limited, killed and removed.
+
+mod create;
+mod device_filter;
+mod devices;
+mod hierarchy;
+mod settings;
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,18 +20,12 @@ use nix::sys::signal::Signal;
 use oci_spec::runtime::LinuxResources;
 
 use crate::protocol::Stats;
+pub use create::Membership;
+use hierarchy::Hierarchy;
+use settings::{Setting, settings};
 
 /// Rounds of killing: processes may fork while they are being killed.
 const KILL_ROUNDS: usize = 32;
-
-/// One mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Hierarchy {
-    mount: PathBuf,
-    /// The controllers of version 1; empty for version 2.
-    controllers: Vec<String>,
-    unified: bool,
-}
 
 /// Every hierarchy's directory of one cgroup.
 #[derive(Clone, Debug)]
@@ -41,15 +42,12 @@ impl Cgroup {
             let message = format!("{} is not an absolute cgroup path below the root", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-        let dirs = parse_hierarchies(&mounts)
-            .into_iter()
-            .map(|hierarchy| {
-                let dir = hierarchy.mount.join(below);
-                (hierarchy, dir)
-            })
-            .collect();
-        Ok(Cgroup { dirs })
+        Ok(Cgroup::below(hierarchy::mounted()?, below))
+    }
+
+    fn below(hierarchies: &[Hierarchy], path: &Path) -> Cgroup {
+        let dirs = hierarchies.iter().map(|hierarchy| (hierarchy.clone(), hierarchy.mount.join(path)));
+        Cgroup { dirs: dirs.collect() }
     }
 
     /// The directory that counts and limits `controller`.
@@ -57,13 +55,6 @@ impl Cgroup {
         let version_1 = self.dirs.iter().find(|(h, _)| h.controllers.iter().any(|name| name == controller));
         let unified = || self.dirs.iter().find(|(h, _)| h.unified);
         version_1.or_else(unified).map(|(hierarchy, dir)| (dir.as_path(), hierarchy.unified))
-    }
-
-    /// The directories of version 1, by controller.
-    pub fn version_1(&self) -> impl Iterator<Item = (&str, &Path)> {
-        self.dirs.iter().flat_map(|(hierarchy, dir)| {
-            hierarchy.controllers.iter().map(|name| (name.as_str(), dir.as_path()))
-        })
     }
 
     /// Processes in the cgroup and below it.
@@ -108,6 +99,16 @@ impl Cgroup {
         Err(io::Error::new(io::ErrorKind::TimedOut, "processes keep appearing in the cgroup"))
     }
 
+    /// Removes the cgroup where nothing is in it and nothing below it, without waiting for anything.
+    /// Returns whether it is gone everywhere.
+    pub fn remove_if_empty(&self) -> bool {
+        let gone = |dir: &Path| match std::fs::remove_dir(dir) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        self.dirs.iter().all(|(_, dir)| gone(dir))
+    }
+
     /// Removes the cgroup and those below it, in every hierarchy. No process may be left in it.
     pub fn remove(&self) -> io::Result<()> {
         self.dirs.iter().try_for_each(|(_, dir)| remove_tree(dir))
@@ -149,17 +150,12 @@ impl Cgroup {
 
     /// Changes CPU, memory and process limits; those that are absent stay.
     pub fn update(&self, resources: &LinuxResources) -> io::Result<()> {
-        for (controller, settings) in settings(resources, |controller| self.is_unified(controller)) {
+        for Setting { controller, file, value } in settings(resources, |name| self.is_unified(name)) {
             let Some((dir, _)) = self.controller(controller) else {
                 let message = format!("no cgroup controller {controller}");
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             };
-            for (file, value) in settings {
-                let path = dir.join(file);
-                std::fs::write(&path, &value).map_err(|error| {
-                    io::Error::new(error.kind(), format!("writing {value} to {}: {error}", path.display()))
-                })?;
-            }
+            write(&dir.join(file.as_ref()), &value)?;
         }
         Ok(())
     }
@@ -241,67 +237,13 @@ const MEMORY_V2: MemoryNames = MemoryNames {
     major_page_faults: "pgmajfault",
 };
 
-type Settings = Vec<(&'static str, String)>;
-
-/// Which files get which values.
-fn settings(resources: &LinuxResources, unified: impl Fn(&str) -> bool) -> Vec<(&'static str, Settings)> {
-    let mut all = Vec::new();
-    if let Some(cpu) = resources.cpu() {
-        let mut cpu_settings = Settings::new();
-        let (quota, period) = (cpu.quota(), cpu.period());
-        if unified("cpu") {
-            if let Some(shares) = cpu.shares() {
-                cpu_settings.push(("cpu.weight", cpu_weight(shares).to_string()));
-            }
-            if quota.is_some() || period.is_some() {
-                let quota = quota.filter(|&quota| quota > 0).map_or("max".to_owned(), |q| q.to_string());
-                cpu_settings.push(("cpu.max", format!("{quota} {}", period.unwrap_or(100_000))));
-            }
-        } else {
-            cpu_settings.extend(cpu.shares().map(|shares| ("cpu.shares", shares.to_string())));
-            cpu_settings.extend(period.map(|period| ("cpu.cfs_period_us", period.to_string())));
-            cpu_settings.extend(quota.map(|quota| ("cpu.cfs_quota_us", quota.to_string())));
-        }
-        all.push(("cpu", cpu_settings));
-    }
-    if let Some(limit) = resources.memory().as_ref().and_then(|memory| memory.limit()) {
-        let value = if unified("memory") {
-            ("memory.max", if limit < 0 { "max".to_owned() } else { limit.to_string() })
-        } else {
-            ("memory.limit_in_bytes", limit.to_string())
-        };
-        all.push(("memory", vec![value]));
-    }
-    if let Some(pids) = resources.pids() {
-        let value = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-        all.push(("pids", vec![("pids.max", value)]));
-    }
-    all
-}
-
-/// The scale of version 1, 2 to 262144, onto that of version 2, 1 to 10000 (KEP-2254).
-fn cpu_weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
-}
-
-fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
-    let mut hierarchies: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(mount), mut right) = (left.split(' ').nth(4), right.split(' ')) else { continue };
-        let unified = match right.next() {
-            Some("cgroup2") => true,
-            Some("cgroup") => false,
-            Some(_) | None => continue,
-        };
-        let options = right.nth(1).unwrap_or_default();
-        let controllers = if unified { Vec::new() } else { options.split(',').map(str::to_owned).collect() };
-        let mount = PathBuf::from(mount);
-        if !hierarchies.iter().any(|known| known.mount == mount) {
-            hierarchies.push(Hierarchy { mount, controllers, unified });
-        }
-    }
-    hierarchies
+/// Replaces what a file of a cgroup says; such files exist or are not to be.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    let written =
+        std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| {
+        io::Error::new(error.kind(), format!("writing {value} to {}: {error}", path.display()))
+    })
 }
 
 fn collect_processes(dir: &Path, pids: &mut BTreeSet<i32>) {

@@ -19,6 +19,7 @@
 mod cgroup;
 pub mod cleanup;
 pub mod client;
+mod descriptors;
 mod log;
 mod oci;
 pub mod protocol;

@@ -4,11 +4,8 @@
 //! supervisor that ends afterwards (see `supervisor::job`). The container's processes then become
 //! the supervisor's children, since it is their nearest subreaper.
 
-mod complaints;
-mod executor;
 mod external;
-mod gaps;
-mod libcontainer;
+pub mod native;
 
 use std::fs::File;
 use std::io;
@@ -21,7 +18,7 @@ use oci_spec::runtime::{Process, Spec};
 use crate::protocol::ExecConfig;
 use crate::sandbox::{RuntimeKind, SandboxDir};
 pub use external::ExternalRuntime;
-pub use libcontainer::LibcontainerRuntime;
+use native::{NativeError, NativeRuntime};
 
 /// Why an OCI runtime did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +31,8 @@ pub enum OciError {
     Io { what: &'static str, source: io::Error },
     #[error("writing the process for an exec")]
     Process(#[source] serde_json::Error),
-    #[error("libcontainer refuses")]
-    Libcontainer(#[from] ::libcontainer::error::LibcontainerError),
-    /// With what it logged first.
-    #[error("{source}: {cause}")]
-    Cause { cause: String, source: ::libcontainer::error::LibcontainerError },
+    #[error(transparent)]
+    Native(#[from] NativeError),
     /// What an external runtime printed.
     #[error("{binary} {command}: {message}")]
     External { binary: PathBuf, command: &'static str, message: String },
@@ -68,6 +62,17 @@ pub enum Stdio {
 pub struct Spawned {
     pub pid: i32,
     pub terminal: Option<OwnedFd>,
+    /// How a container is [started](native::handshake::go), where that needs no runtime.
+    pub start: Option<OwnedFd>,
+}
+
+/// A container that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub id: &'a str,
+    pub bundle: &'a Path,
+    /// Of its first process, a child of the supervisor.
+    pub pid: i32,
 }
 
 /// The operations of the OCI runtime specification that a supervisor needs. Signals are not among
@@ -81,8 +86,7 @@ pub trait OciRuntime {
     /// Runs `process` in a container. `scratch` is an empty directory that is removed afterwards.
     fn exec(
         &self,
-        id: &str,
-        bundle: &Path,
+        target: Target<'_>,
         process: &Process,
         scratch: &Path,
         stdio: Stdio,
@@ -92,7 +96,7 @@ pub trait OciRuntime {
 /// The runtime that a pod is configured for.
 pub fn runtime(kind: &RuntimeKind, dir: &SandboxDir) -> Box<dyn OciRuntime> {
     match kind {
-        RuntimeKind::Libcontainer => Box::new(LibcontainerRuntime { root: dir.runtime_root() }),
+        RuntimeKind::Native => Box::new(NativeRuntime { filters: dir.filters() }),
         RuntimeKind::External { binary } => {
             Box::new(ExternalRuntime { binary: binary.clone(), root: dir.runtime_root() })
         }
@@ -105,18 +109,13 @@ pub fn load_spec(bundle: &Path) -> Result<Spec, OciError> {
     Spec::load(&path).map_err(|source| OciError::Spec { path, source })
 }
 
-/// Rewrites what a spec asks for in vain:
-/// - `noNewPrivileges: false`, which libcontainer misunderstands (see [`libcontainer`]), is left out;
-/// - cgroups of version 1 in a PID namespace that others share become bind mounts (see [`gaps`]);
-/// - an OOM score that this process may not set (it is below ours and we lack `CAP_SYS_RESOURCE`)
-///   becomes ours, as other engines do when they run in a container themselves.
+/// Rewrites what a spec asks an external runtime for in vain: an OOM score that this process may not
+/// set (it is below ours and we lack `CAP_SYS_RESOURCE`) becomes ours, as other engines do when they
+/// run in a container themselves.
 pub fn adapt_spec(bundle: &Path) -> Result<(), OciError> {
     let mut spec = load_spec(bundle)?;
     let before = spec.clone();
     if let Some(process) = spec.process_mut() {
-        if process.no_new_privileges() == Some(false) {
-            process.set_no_new_privileges(None);
-        }
         let own = "/proc/self/oom_score_adj";
         let denied = |score: i32| {
             let result = std::fs::write(own, score.to_string());
@@ -127,7 +126,6 @@ pub fn adapt_spec(bundle: &Path) -> Result<(), OciError> {
             process.set_oom_score_adj(ours.trim().parse().ok());
         }
     }
-    gaps::bind_cgroups(&mut spec).map_err(OciError::io("finding the container's cgroups"))?;
     if spec != before {
         let path = bundle.join("config.json");
         spec.save(&path).map_err(|source| OciError::Spec { path, source })?;

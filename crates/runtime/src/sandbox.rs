@@ -28,9 +28,11 @@ pub enum PidMode {
 /// What runs the containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuntimeKind {
-    /// In the supervisor's binary.
+    /// In the supervisor's binary. Supervisors that were started by earlier versions call theirs by
+    /// the other name.
     #[default]
-    Libcontainer,
+    #[serde(alias = "Libcontainer")]
+    Native,
     /// A binary with runc's command line.
     External { binary: PathBuf },
 }
@@ -130,6 +132,11 @@ impl SandboxDir {
     /// The root of the OCI runtime's own state.
     pub fn runtime_root(&self) -> PathBuf {
         self.0.join("oci")
+    }
+
+    /// Compiled system call filters.
+    pub fn filters(&self) -> PathBuf {
+        self.0.join("seccomp")
     }
 
     /// Files of one exec while it is being set up.

@@ -1,4 +1,4 @@
-//! One container's create, start and delete, through a pod's supervisor: libcontainer against runc.
+//! One container's create, start and delete, through a pod's supervisor: ours against runc.
 //!
 //! The example `measure` of the crate `sampan-runtime` does the work; it is built beside this.
 
@@ -24,7 +24,7 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     let medians = medians(&text);
     let sum =
         |runtime: &str| STEPS.iter().map(|step| medians.get(&(runtime, *step)).copied()).sum::<Option<f64>>();
-    let ours = sum("libcontainer").context("no medians of libcontainer")?;
+    let ours = sum("native").context("no medians of ours")?;
     let runc = sum("runc");
     if runc.is_none() {
         eprintln!("runc is missing: not compared (Debian's package runc)");
@@ -32,7 +32,7 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
     let mut figures =
         vec![Figure::lower("container create, start and delete", ours, "ms").against("runc", runc, 0.2)];
     for step in STEPS {
-        let value = medians[&("libcontainer", step)];
+        let value = medians[&("native", step)];
         let mut figure = Figure::lower(format!("  container {step}"), value, "ms");
         if let Some(runc) = medians.get(&("runc", step)) {
             figure = figure.against("runc", Some(*runc), 0.2);

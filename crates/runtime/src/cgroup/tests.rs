@@ -1,5 +1,6 @@
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids};
 
+use super::hierarchy::parse_hierarchies;
 use super::*;
 
 const HYBRID: &str = "\
@@ -39,7 +40,7 @@ fn limits_are_written_in_the_version_s_own_way() {
     resources.set_cpu(Some(cpu)).set_memory(Some(memory)).set_pids(Some(pids)).set_devices(None);
     let flat = |unified: bool| -> Vec<String> {
         let all = settings(&resources, |_| unified);
-        all.into_iter().flat_map(|(_, list)| list).map(|(file, value)| format!("{file}={value}")).collect()
+        all.into_iter().map(|Setting { file, value, .. }| format!("{file}={value}")).collect()
     };
     let v1 = [
         "cpu.shares=1024",

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio as ProcessStdio};
 
 use oci_spec::runtime::Process;
 
-use super::{CONSOLE_SOCKET, ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, adapt_spec};
+use super::{CONSOLE_SOCKET, ConsoleSocket, OciError, OciRuntime, Spawned, Stdio, Target, adapt_spec};
 
 /// The most that is read of what a runtime complains, in bytes.
 const COMPLAINT_MAX: u64 = 16 << 10;
@@ -87,7 +87,7 @@ impl ExternalRuntime {
         let pid = std::fs::read_to_string(&pid_file).map_err(OciError::io("reading the process id"))?;
         let pid = pid.trim().parse().map_err(|_| OciError::NoProcess)?;
         let terminal = console.map(|console| console.socket.receive()).transpose()?;
-        Ok(Spawned { pid, terminal })
+        Ok(Spawned { pid, terminal, start: None })
     }
 }
 
@@ -132,8 +132,7 @@ impl OciRuntime for ExternalRuntime {
 
     fn exec(
         &self,
-        id: &str,
-        _bundle: &Path,
+        target: Target<'_>,
         process: &Process,
         scratch: &Path,
         stdio: Stdio,
@@ -142,7 +141,7 @@ impl OciRuntime for ExternalRuntime {
         let json = serde_json::to_vec(process).map_err(OciError::Process)?;
         std::fs::write(&file, json).map_err(OciError::io("preparing an exec"))?;
         self.spawn("exec", scratch, stdio, |command| {
-            command.arg("--detach").arg("--process").arg(&file).arg(id);
+            command.arg("--detach").arg("--process").arg(&file).arg(target.id);
         })
     }
 }

@@ -1,5 +1,6 @@
 //! One container as the supervisor holds it.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -39,6 +40,8 @@ pub struct Container {
     pub stdin: bool,
     pub streams: Streams,
     pub removal: Option<Removal>,
+    /// Kept from creation to start, where a runtime gives it.
+    pub start: Option<OwnedFd>,
 }
 
 impl Container {
@@ -60,6 +63,7 @@ impl Container {
             stdin: false,
             streams,
             removal: None,
+            start: None,
         }
     }
 

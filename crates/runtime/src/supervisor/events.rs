@@ -11,6 +11,7 @@ use crate::cgroup::Cgroup;
 use crate::oci;
 use crate::protocol::{ContainerState, Event, ExitStatus, Failure, FailureKind, Reply, Response};
 use crate::record;
+use crate::sandbox::RuntimeKind;
 
 /// Exits of unknown processes that are kept while a job is in flight. A job makes one process that
 /// matters and a few that do not.
@@ -149,6 +150,7 @@ impl Supervisor {
                 let stdin = container.stdin;
                 container.streams.set_terminal(terminal, stdin).map_err(|error| error.to_string())?;
             }
+            container.start = made.start;
             Ok(pid)
         });
         match result {
@@ -171,7 +173,7 @@ impl Supervisor {
         }
     }
 
-    fn started(&mut self, key: u64, caller: Caller, result: Result<Made, String>) {
+    pub(super) fn started(&mut self, key: u64, caller: Caller, result: Result<Made, String>) {
         let Some(container) = self.containers.get_mut(&key) else { return };
         let exited = match std::mem::replace(&mut container.phase, Phase::Created) {
             Phase::Starting { exited } => exited,
@@ -223,6 +225,12 @@ impl Supervisor {
         container.phase = Phase::Deleting;
         container.removal = None;
         let (id, cgroup) = (container.status.id.clone(), container.cgroup.clone());
+        if self.config.runtime == RuntimeKind::Native
+            && Cgroup::new(&cgroup).is_ok_and(|cgroup| cgroup.remove_if_empty())
+        {
+            // Nothing ran in it any more, and nothing else is to be forgotten.
+            return self.deleted(key, caller, Ok(Made::default()));
+        }
         let runtime = oci::runtime(&self.config.runtime, &self.dir);
         let purpose = Purpose::Delete { container: key, caller };
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &[], || {

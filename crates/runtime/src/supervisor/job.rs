@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Caller;
 use super::connection::is_transient;
+use crate::descriptors::close_all_but;
 use crate::protocol::frame::{self, FrameDecoder};
 use crate::socket;
 
@@ -31,11 +32,21 @@ pub enum Purpose {
 pub struct Made {
     pub pid: Option<i32>,
     pub terminal: Option<OwnedFd>,
+    /// How a container is started, where that needs no job.
+    pub start: Option<OwnedFd>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Message {
-    result: Result<Option<i32>, String>,
+    result: Result<Told, String>,
+}
+
+/// Of what was [`Made`]: the descriptors come along in this order.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    pid: Option<i32>,
+    terminal: bool,
+    start: bool,
 }
 
 /// A job in flight.
@@ -89,7 +100,11 @@ impl Job {
         };
         match self.decoder.next_frame() {
             Ok(Some(frame)) => Some(match frame.decode::<Message>() {
-                Ok(message) => message.result.map(|pid| Made { pid, terminal: frame.fds.into_iter().next() }),
+                Ok(message) => message.result.map(|Told { pid, terminal, start }| {
+                    let mut fds = frame.fds.into_iter();
+                    let mut next = |told: bool| if told { fds.next() } else { None };
+                    Made { pid, terminal: next(terminal), start: next(start) }
+                }),
                 Err(error) => Err(error.to_string()),
             }),
             Ok(None) => ended.map(Err),
@@ -111,35 +126,16 @@ fn become_ordinary(oom_score_adj: Option<&str>, keep: &[RawFd]) -> Result<(), St
     Ok(())
 }
 
-/// Descriptors would otherwise live on in a created container until it is started, and hold open
-/// what others wait to see closed.
-fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
-    let mut keep: Vec<libc::c_uint> = keep.iter().filter_map(|&fd| fd.try_into().ok()).collect();
-    keep.sort_unstable();
-    let mut first = 3;
-    for next in keep {
-        close_range(first, next)?;
-        first = first.max(next + 1);
-    }
-    close_range(first, libc::c_uint::MAX)
-}
-
-/// Closes `first` up to but not including `end`.
-fn close_range(first: libc::c_uint, end: libc::c_uint) -> io::Result<()> {
-    if end <= first {
-        return Ok(());
-    }
-    // SAFETY: the objects that own these descriptors belong to the parent and are not used here.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 fn report(to: &UnixStream, result: Result<Made, String>) {
-    let (result, terminal) = match result {
-        Ok(made) => (Ok(made.pid), made.terminal),
-        Err(error) => (Err(error), None),
+    let (result, fds) = match result {
+        Ok(Made { pid, terminal, start }) => {
+            let told = Told { pid, terminal: terminal.is_some(), start: start.is_some() };
+            (Ok(told), [terminal, start])
+        }
+        Err(error) => (Err(error), [None, None]),
     };
-    let fds: Vec<RawFd> = terminal.iter().map(AsRawFd::as_raw_fd).collect();
+    let owned: Vec<OwnedFd> = fds.into_iter().flatten().collect();
+    let fds: Vec<RawFd> = owned.iter().map(AsRawFd::as_raw_fd).collect();
     let Ok(bytes) = frame::encode(&Message { result }, fds.len()) else { return };
     let mut sent = 0;
     while sent < bytes.len() {

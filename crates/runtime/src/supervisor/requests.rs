@@ -1,7 +1,7 @@
 //! What servers ask for.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -16,7 +16,7 @@ use super::streams::Streams;
 use super::{Caller, Supervisor, chain, complain};
 use crate::cgroup::{Cgroup, send_signal};
 use crate::log::LogFile;
-use crate::oci::{self, Stdio};
+use crate::oci::{self, Spawned, Stdio, Target};
 use crate::protocol::frame::Frame;
 use crate::protocol::{
     Call, ContainerConfig, ExecConfig, Failure, FailureKind, Hello, MAX_ID, Request, Response, VERSION,
@@ -229,7 +229,7 @@ impl Supervisor {
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &keep, || {
             let created = runtime.create(&config.id, bundle, stdio);
             match created {
-                Ok(spawned) => Ok(Made { pid: Some(spawned.pid), terminal: spawned.terminal }),
+                Ok(Spawned { pid, terminal, start }) => Ok(Made { pid: Some(pid), terminal, start }),
                 Err(error) => {
                     let message = chain(&error);
                     // The first error is the one to tell; a runtime that failed may leave anything.
@@ -257,6 +257,12 @@ impl Supervisor {
             return refuse(FailureKind::WrongState, format!("container {id:?} is not waiting to be started"));
         }
         container.phase = Phase::Starting { exited: None };
+        if let Some(start) = container.start.take() {
+            // A process that ended meanwhile is told of as such.
+            let _gone = oci::native::handshake::go(start.as_fd());
+            self.started(key, caller, Ok(Made::default()));
+            return Ok(None);
+        }
         let runtime = oci::runtime(&self.config.runtime, &self.dir);
         let purpose = Purpose::Start { container: key, caller };
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &[], || {
@@ -334,6 +340,7 @@ impl Supervisor {
         if container.phase != Phase::Running {
             return refuse(FailureKind::WrongState, format!("container {id:?} is not running"));
         }
+        let pid = container.status.pid.cast_signed();
         let stdio = if config.tty {
             Stdio::Terminal
         } else {
@@ -352,12 +359,12 @@ impl Supervisor {
             let spec = oci::load_spec(&bundle).map_err(|error| chain(&error))?;
             let process = oci::exec_process(&spec, &config).map_err(|error| chain(&error))?;
             std::fs::create_dir_all(&scratch).map_err(|error| error.to_string())?;
-            let result = runtime.exec(id, &bundle, &process, &scratch, stdio);
+            let result = runtime.exec(Target { id, bundle: &bundle, pid }, &process, &scratch, stdio);
             if let Err(error) = std::fs::remove_dir_all(&scratch) {
                 complain("removing the files of an exec", &error);
             }
             let spawned = result.map_err(|error| chain(&error))?;
-            Ok(Made { pid: Some(spawned.pid), terminal: spawned.terminal })
+            Ok(Made { pid: Some(spawned.pid), terminal: spawned.terminal, start: None })
         });
         self.jobs.insert(job_key, job.map_err(failed("executing"))?);
         Ok(None)
