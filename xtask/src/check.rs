@@ -68,11 +68,9 @@ const LICENCES: [&str; 13] = [
     "MIT-0",
 ];
 /// Licences that are accepted for one crate, with the reason.
-const EXCEPTIONS: [(&str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str); 1] = [
     // A linking wrapper around a C library under the LGPL, which is linked dynamically.
     ("libseccomp-sys", "LGPL-2.1-only"),
-    // Its manifest names a file instead, which holds the MIT licence.
-    ("rust-criu", ""),
 ];
 
 pub fn check() -> Result<()> {

@@ -180,7 +180,7 @@ pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
 }
 
 /// `SIGRTMAX` of the kernel.
-const LAST_SIGNAL: i32 = 64;
+pub const LAST_SIGNAL: i32 = 64;
 
 /// Kills one process and waits until it ended, at most `timeout_ms`.
 pub fn kill_process(pid: i32, timeout_ms: u16) -> io::Result<()> {

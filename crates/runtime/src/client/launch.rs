@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Stdio;
@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::LaunchError;
+use crate::oci::native::read_only_copy;
 use crate::sandbox::{SandboxConfig, SandboxDir};
 
 /// What a supervisor writes to its standard output when it serves.
@@ -25,8 +26,10 @@ pub async fn launch(exe: &Path, dir: &Path, config: &SandboxConfig) -> Result<()
         prepare(dir, config).map_err(|source| LaunchError::Prepare { dir: dir.to_path_buf(), source })?;
     let spawn = |source| LaunchError::Spawn { exe: exe.to_path_buf(), source };
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| spawn(e.into()))?;
-    let mut command = tokio::process::Command::new(exe);
-    command.arg("supervisor").arg("--dir").arg(dir);
+    let sealed = read_only_copy(exe).map_err(spawn)?;
+    let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+    let mut command = tokio::process::Command::new(path);
+    command.arg0(exe).arg("supervisor").arg("--dir").arg(dir);
     // It reads no environment, and must not keep a mount busy.
     command.env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(Stdio::from(log));

@@ -49,6 +49,7 @@ use container::Container;
 pub use error::NativeError;
 use error::failed;
 use kernel::{Forked, fork_into};
+pub use mounts::read_only_copy;
 use seccomp::Filter;
 use tenant::Tenant;
 
@@ -77,6 +78,7 @@ impl NativeRuntime {
         let membership = cgroup.create(&resources).map_err(failed("making the cgroup"))?;
         let container = Container::prepare(spec, &cgroup, membership, plan)?;
         container.namespaces.join()?;
+        adjust_oom_score(process)?;
         let (ours, theirs) = handshake::pair().map_err(failed("making a socket"))?;
         let new = u64::from(container.namespaces.new.bits().cast_unsigned());
         let forked = fork_into(new, container.membership.unified()).map_err(failed("forking"))?;
@@ -86,7 +88,6 @@ impl NativeRuntime {
         };
         drop(theirs);
         drop(stdio);
-        adjust_oom_score(pid, process)?;
         if container.namespaces.maps_users() {
             container.namespaces.map_users(pid).map_err(failed("mapping users"))?;
             handshake::go(ours.as_fd()).map_err(failed("going on"))?;
@@ -107,6 +108,7 @@ impl NativeRuntime {
         let membership = cgroup(spec)?.membership().map_err(failed("finding the cgroup"))?;
         let tenant = Tenant::prepare(spec, pid, membership, plan)?;
         tenant.join_pid_namespace()?;
+        adjust_oom_score(process)?;
         let (ours, theirs) = handshake::pair().map_err(failed("making a socket"))?;
         let pid = match fork_into(0, tenant.membership.unified()).map_err(failed("forking"))? {
             Forked::Child => run(theirs.as_fd(), |socket| tenant.run(socket, stdio)),
@@ -114,7 +116,6 @@ impl NativeRuntime {
         };
         drop(theirs);
         drop(stdio);
-        adjust_oom_score(pid, process)?;
         let terminal = handshake::wait_ready(ours.as_fd())?;
         Ok(Spawned { pid, terminal, start: None })
     }
@@ -157,18 +158,12 @@ fn cgroup(spec: &Spec) -> Result<Cgroup, NativeError> {
     Cgroup::new(path.ok_or(NativeError::Missing("linux.cgroupsPath"))?).map_err(failed("finding the cgroup"))
 }
 
-/// By one who sees the machine's `/proc`. A score that may not be set (it is below ours and we lack
+/// Of this process, for those that it forks. A score that may not be set (it is below ours and we lack
 /// `CAP_SYS_RESOURCE`) stays ours, as other engines do when they run in a container themselves.
-fn adjust_oom_score(pid: i32, process: &Process) -> Result<(), NativeError> {
+fn adjust_oom_score(process: &Process) -> Result<(), NativeError> {
     let Some(score) = process.oom_score_adj() else { return Ok(()) };
-    match std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        // It ended, and says why.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
-        {
-            Ok(())
-        }
         other => other.map_err(failed("setting the OOM score")),
     }
 }

@@ -41,6 +41,9 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> StartErro
 }
 
 pub fn run(dir: &Path) -> ExitCode {
+    // It was executed by a descriptor, whose number would be its name. One that stays as it is
+    // harms nobody.
+    let _unnamed = nix::sys::prctl::set_name(c"sampan");
     // The caller may be the leader of a group and then cannot have a session; the fork can.
     // SAFETY: the process has one thread, so the child may use all that the parent may.
     match unsafe { fork() } {

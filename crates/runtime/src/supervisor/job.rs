@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
@@ -116,14 +116,29 @@ impl Job {
 /// Undoes what the supervisor set up for itself and a container must not inherit.
 fn become_ordinary(oom_score_adj: Option<&str>, keep: &[RawFd]) -> Result<(), String> {
     close_all_but(keep).map_err(|error| format!("closing descriptors: {error}"))?;
-    // Rust ignores it, and containers would inherit that.
-    // SAFETY: the default action runs no code of ours.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(|error| error.to_string())?;
+    default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|error| error.to_string())?;
     if let Some(score) = oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", score).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Rust ignores `SIGPIPE`, and whoever started the server may have had others ignored; containers
+/// would inherit that.
+fn default_signals() {
+    /// The kernel's `struct sigaction`, of which zeroes are the default.
+    #[repr(C)]
+    struct Action {
+        words: [u64; 4],
+    }
+    let action = Action { words: [0; 4] };
+    let (none, mask_bytes) = (std::ptr::null_mut::<Action>(), 8usize);
+    for number in 1..=crate::cgroup::LAST_SIGNAL {
+        // SAFETY: the kernel reads a live structure that is no smaller than its own; the default
+        // action runs no code of ours. Those that cannot be changed are refused, and are as wanted.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, none, mask_bytes) };
+    }
 }
 
 fn report(to: &UnixStream, result: Result<Made, String>) {

@@ -223,6 +223,15 @@ pub fn clone_path(path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
     open_tree(rustix::fs::CWD, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
 }
 
+/// A file as a mount of its own that is nowhere, and through which nobody can write, not even by the
+/// `/proc/<pid>/exe` of a process that executes it.
+pub fn read_only_copy(file: &Path) -> io::Result<OwnedFd> {
+    let copy = clone_path(file, false)?;
+    let attributes = MountAttributes { set: mount_options::READ_ONLY, ..MountAttributes::default() };
+    mount_setattr(copy.as_fd(), false, &attributes)?;
+    Ok(copy)
+}
+
 /// As [`clone_path`], of what a descriptor stands for, in the calling process's mount namespace.
 pub fn clone_mount(of: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -138,6 +138,11 @@ impl Pod {
         Pod { supervisor, events, cgroup, dir, files, ended: false }
     }
 
+    /// The root file system of its containers.
+    pub fn root(&self) -> PathBuf {
+        self.files.path().join("rootfs")
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -1,5 +1,6 @@
 //! Real containers under a real supervisor. Needs root, and `/bin/busybox` linked statically.
 
+mod confinement;
 mod pod;
 
 use std::io::{Read, Write};
