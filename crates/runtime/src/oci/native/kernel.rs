@@ -28,12 +28,14 @@ pub enum Forked {
     Child,
 }
 
-/// Forks into new namespaces, and into a cgroup of version 2.
+/// Forks a sibling into new namespaces, and into a cgroup of version 2. It ends with the signal that
+/// this process ends with.
 ///
 /// The caller must have one thread: the child then may use all that the parent may.
 pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
-    let mut arguments =
-        CloneArguments { flags: namespaces, exit_signal: libc::SIGCHLD as u64, ..CloneArguments::default() };
+    // As a sibling: its parent is to be the supervisor, from the first moment on.
+    let flags = namespaces | libc::CLONE_PARENT as u64;
+    let mut arguments = CloneArguments { flags, ..CloneArguments::default() };
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
