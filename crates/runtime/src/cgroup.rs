@@ -150,12 +150,16 @@ impl Cgroup {
 
     /// Changes CPU, memory and process limits; those that are absent stay.
     pub fn update(&self, resources: &LinuxResources) -> io::Result<()> {
-        for Setting { controller, file, value } in settings(resources, |name| self.is_unified(name)) {
+        self.limit(&settings(resources, |name| self.is_unified(name)))
+    }
+
+    fn limit(&self, limits: &[Setting]) -> io::Result<()> {
+        for Setting { controller, file, value } in limits {
             let Some((dir, _)) = self.controller(controller) else {
                 let message = format!("no cgroup controller {controller}");
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             };
-            write(&dir.join(file.as_ref()), &value)?;
+            write(&dir.join(file.as_ref()), value)?;
         }
         Ok(())
     }

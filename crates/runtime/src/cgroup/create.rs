@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 
 use super::hierarchy::{self, Hierarchy, own_paths};
-use super::settings::{self, Setting};
+use super::settings;
 use super::{Cgroup, device_filter, devices, write};
 
 /// What counts and restricts every container, limited or not.
@@ -86,17 +86,6 @@ impl Cgroup {
         }
         self.restrict_devices(&devices::rules(resources.devices().as_deref().unwrap_or_default()))?;
         self.membership()
-    }
-
-    fn limit(&self, limits: &[Setting]) -> io::Result<()> {
-        for Setting { controller, file, value } in limits {
-            let Some((dir, _)) = self.controller(controller) else {
-                let message = format!("no cgroup controller {controller}");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-            };
-            write(&dir.join(file.as_ref()), value)?;
-        }
-        Ok(())
     }
 
     fn restrict_devices(&self, rules: &[devices::Rule]) -> io::Result<()> {
@@ -200,4 +189,67 @@ fn inherit_cpuset(mount: &Path, dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().expect("is below another")).expect("is made");
+        std::fs::write(path, text).expect("is written");
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).expect("is there")
+    }
+
+    #[test]
+    fn controllers_of_version_2_are_passed_down() {
+        let tree = tempfile::tempdir().expect("a directory");
+        let mount = tree.path();
+        file(&mount.join("cgroup.controllers"), "cpuset cpu memory\n");
+        file(&mount.join("cgroup.subtree_control"), "cpu\n");
+        file(&mount.join("pod/cgroup.controllers"), "cpu memory\n");
+        file(&mount.join("pod/cgroup.subtree_control"), "");
+        enable(mount, &mount.join("pod/one"), &["memory", "cpu", "pids", "devices"]).expect("is made");
+        assert!(mount.join("pod/one").is_dir());
+        // The kernel adds; a plain file keeps what came last.
+        assert_eq!(read(&mount.join("cgroup.subtree_control")), "+memory");
+        assert_eq!(read(&mount.join("pod/cgroup.subtree_control")), "+memory");
+        enable(mount, &mount.join("pod/one"), &[]).expect("is there");
+    }
+
+    #[test]
+    fn cpusets_have_what_is_above_them() {
+        let tree = tempfile::tempdir().expect("a directory");
+        let mount = tree.path();
+        for (dir, cpus) in [("", "0-3\n"), ("pod", "\n"), ("pod/one", "")] {
+            file(&mount.join(dir).join("cpuset.cpus"), cpus);
+            file(&mount.join(dir).join("cpuset.mems"), if dir == "pod" { "1\n" } else { cpus });
+        }
+        inherit_cpuset(mount, &mount.join("pod/one")).expect("is filled");
+        assert_eq!(read(&mount.join("pod/cpuset.cpus")), "0-3");
+        assert_eq!(read(&mount.join("pod/one/cpuset.cpus")), "0-3");
+        assert_eq!(read(&mount.join("pod/one/cpuset.mems")), "1");
+    }
+
+    #[test]
+    fn own_places_are_found_by_controllers() {
+        let hierarchy = |mount: &str, controllers: &[&str]| Hierarchy {
+            mount: mount.into(),
+            controllers: controllers.iter().map(|name| name.to_string()).collect(),
+            unified: controllers.is_empty(),
+        };
+        let all = [
+            hierarchy("/c/cpu,cpuacct", &["rw", "cpu", "cpuacct"]),
+            hierarchy("/c/systemd", &["rw", "name=systemd"]),
+            hierarchy("/c/unified", &[]),
+            hierarchy("/c/pids", &["pids"]),
+        ];
+        let own = own_paths("4:cpu,cpuacct:/a:b\n2:name=systemd:/\n0::/u\nbroken\n", &all);
+        let paths = ["/c/cpu,cpuacct/a:b", "/c/systemd", "/c/unified/u"].map(|path| Some(path.into()));
+        assert_eq!(own[..3], paths);
+        assert_eq!(own[3], None);
+    }
 }

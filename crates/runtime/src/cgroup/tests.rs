@@ -59,3 +59,33 @@ fn keys_are_matched_whole() {
     assert_eq!(keyed(text, "oom_kill"), Some(3));
     assert_eq!(keyed(text, "oom"), None);
 }
+
+#[test]
+fn every_limit_has_a_file_in_both_versions() {
+    let json = serde_json::json!({
+        "cpu": { "shares": 2, "quota": -1, "burst": 7, "idle": 1, "cpus": "0-1", "mems": "0" },
+        "memory": { "limit": 100, "swap": 150, "reservation": 50, "swappiness": 10, "disableOOMKiller": true },
+        "pids": { "limit": -1 },
+        "blockIO": { "weight": 500, "throttleReadBpsDevice": [{ "major": 8, "minor": 0, "rate": 9 }] },
+        "hugepageLimits": [{ "pageSize": "2MB", "limit": 4 }],
+    });
+    let resources: LinuxResources = serde_json::from_value(json).expect("are resources");
+    let flat = |unified: bool| -> String {
+        let all = settings(&resources, |_| unified);
+        let lines = all.into_iter().map(|Setting { file, value, .. }| format!("{file}={value}"));
+        lines.collect::<Vec<_>>().join(";")
+    };
+    assert_eq!(
+        flat(false),
+        "cpu.shares=2;cpu.cfs_quota_us=-1;cpu.cfs_burst_us=7;cpu.idle=1;cpuset.cpus=0-1;cpuset.mems=0;\
+         memory.limit_in_bytes=100;memory.memsw.limit_in_bytes=150;memory.soft_limit_in_bytes=50;\
+         memory.swappiness=10;memory.oom_control=1;pids.max=max;blkio.weight=500;\
+         blkio.throttle.read_bps_device=8:0 9;hugetlb.2MB.limit_in_bytes=4"
+    );
+    assert_eq!(
+        flat(true),
+        "cpu.weight=1;cpu.max=max 100000;cpu.max.burst=7;cpu.idle=1;cpuset.cpus=0-1;cpuset.mems=0;\
+         memory.max=100;memory.swap.max=50;memory.low=50;pids.max=max;io.weight=4950;io.max=8:0 rbps=9;\
+         hugetlb.2MB.max=4"
+    );
+}
