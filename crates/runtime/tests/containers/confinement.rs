@@ -113,7 +113,7 @@ async fn limits_are_the_process_s_and_every_exec_s() {
 async fn nothing_of_the_supervisor_is_inherited() {
     let pod = Pod::launch("inherit", SandboxConfig::default()).await;
     // The third is the directory that is listed.
-    let script = "ls /proc/self/fd; grep -e ^SigBlk -e ^SigIgn /proc/self/status; cat /proc/self/oom_score_adj; sleep 1000";
+    let script = "ls /proc/self/fd; grep -e ^SigBlk -e ^SigIgn /proc/self/status; echo score $(cat /proc/self/oom_score_adj); sleep 1000";
     let config = pod.config("a", script);
     pod.supervisor.create(config).await.expect("is created");
     // While the process waits it still is the supervisor's program.
@@ -121,7 +121,7 @@ async fn nothing_of_the_supervisor_is_inherited() {
     assert!(statvfs(exe.as_str()).expect("is there").flags().contains(FsFlags::ST_RDONLY));
     pod.supervisor.start("a").await.expect("starts");
     let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("is there");
-    pod.wait_for_output("a", own.trim()).await;
+    pod.wait_for_output("a", &format!("score {}", own.trim())).await;
     let lines: Vec<String> = pod.log("a", "stdout").into_iter().map(|(_, line)| line).collect();
     let signals = ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"];
     assert_eq!(lines[..6], [&["0", "1", "2", "3"], &signals[..]].concat());

@@ -93,6 +93,12 @@ impl Filter {
     }
 
     pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
+        // A search by halves, since profiles name hundreds of calls.
+        Filter::compile_as(profile, 2)
+    }
+
+    /// `form` is that of the library: 1 for a list, 2 for a search by halves.
+    fn compile_as(profile: &LinuxSeccomp, form: u32) -> Result<Filter, SeccompError> {
         if profile.listener_path().is_some() {
             return Err(SeccompError::Unsupported("listenerPath"));
         }
@@ -101,8 +107,8 @@ impl Filter {
         for arch in profile.architectures().iter().flatten() {
             context.add_arch(architecture(*arch)).map_err(failed("adding an architecture"))?;
         }
-        // A search by halves, since profiles name hundreds of calls. Older libraries have none.
-        let _as_a_list = context.set_ctl_optimize(2);
+        // Older libraries know lists only.
+        let _as_a_list = context.set_ctl_optimize(form);
         for call in profile.syscalls().iter().flatten() {
             let action = action(call.action(), call.errno_ret())?;
             // The library refuses rules that say what holds anyway.

@@ -127,6 +127,33 @@ fn every_architecture_has_its_own_numbers() {
 }
 
 #[test]
+fn searching_by_halves_finds_what_a_list_has() {
+    let name = |number: i32| ScmpSyscall::from_raw_syscall(number).get_name_by_arch(ScmpArch::X8664).ok();
+    let names: Vec<String> = (0..460).filter(|number| number % 3 != 0).filter_map(name).collect();
+    assert!(names.len() > 200);
+    let mut profile = profile();
+    let mut calls = profile.syscalls().clone().expect("has some");
+    let own: Vec<String> = calls.iter().flat_map(|call| call.names().clone()).collect();
+    let mut call = calls[0].clone();
+    call.set_names(names.into_iter().filter(|name| !own.contains(name)).collect());
+    calls.push(call);
+    profile.set_syscalls(Some(calls));
+    let (halves, list) = (Filter::compile_as(&profile, 2), Filter::compile_as(&profile, 1));
+    let (halves, list) = (halves.expect("compiles"), list.expect("compiles"));
+    let mut allowed = 0;
+    for arch in [X86_64, X86, 0xc000_00b7] {
+        for number in (0..600).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
+            for argument in [0, 1, 8, 40, 0x1000_0011, u64::MAX] {
+                let call = Call { number, arch, arguments: [argument; 6] };
+                assert_eq!(run(&halves, call), run(&list, call), "{arch:x} {number} {argument:x}");
+                allowed += u32::from(run(&halves, call) == ALLOW);
+            }
+        }
+    }
+    assert!(allowed > 1000, "{allowed}");
+}
+
+#[test]
 fn a_profile_is_compiled_once() {
     let files = tempfile::tempdir().expect("a directory");
     let cache = files.path().join("seccomp");
