@@ -7,6 +7,8 @@ use super::{Coster, EntrySize, Estimate, UNKNOWN};
 
 const TENTH: f64 = 0.1;
 const REGEX: f64 = 0.25;
+/// How long the expression of a named format is taken to be.
+const NAME_FORMAT: f64 = 128.0;
 
 /// A call's own cost and the size of its result.
 type Cost = (Estimate, Option<Estimate>);
@@ -68,8 +70,9 @@ impl Coster<'_> {
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
                 (self.each(all.first().copied(), first), None)
             }
+            // Of a range: upstream has no cost for it but one.
+            "ip" if target.is_some() => (one, None),
             "url"
-            | "isURL"
             | "quantity"
             | "isQuantity"
             | "ip"
@@ -91,7 +94,10 @@ impl Coster<'_> {
                 (first.by(TENTH), Some(size))
             }
             "ip.isCanonical" => (first.by(2.0 * TENTH), None),
-            "validate" | "containsIP" | "containsCIDR" if sizes.len() > 1 => (sizes[1].by(TENTH), None),
+            "validate" if sizes.len() > 1 => (sizes[1].by(TENTH).by(NAME_FORMAT * REGEX), None),
+            "containsIP" | "containsCIDR" if sizes.len() > 1 => {
+                (contained(function, matches!(self.ty(all[1]), Type::String), sizes[1]), None)
+            }
             "bytes" => (first.by(TENTH), Some(Estimate { min: first.min, max: first.max.saturating_mul(4) })),
             // Upstream knows no size here and so refuses most messages that show a number.
             "string" if matches!(self.ty(&args[0]), Type::Int | Type::Uint | Type::Bool | Type::Double) => {
@@ -127,6 +133,8 @@ impl Coster<'_> {
                 (first.times(sizes[1]).times(Estimate::fixed(2)).plus(one), None)
             }
             "_+_" if sizes.len() == 2 => self.sum(expr, all[0], all[1], sizes[0], sizes[1]),
+            // What libraries make is compared by its parts, which are few.
+            "_==_" if sizes.len() == 2 && matches!(self.ty(all[0]), Type::Opaque(_)) => (one, None),
             "_==_" | "_!=_" if sizes.len() == 2 => (compared(sizes[0], sizes[1]), None),
             "_<_" | "_<=_" | "_>_" | "_>=_" if matches!(self.ty(all[0]), Type::String | Type::Bytes) => {
                 (compared(sizes[0], sizes[1]), None)
@@ -190,6 +198,16 @@ fn united(a: EntrySize, b: EntrySize) -> EntrySize {
 fn compared(a: Estimate, b: Estimate) -> Estimate {
     let max = a.max.min(b.max);
     Estimate { min: u64::from(max > 0), max }.by(TENTH)
+}
+
+/// Two addresses of 4 to 16 bytes, masked once more for a range, and the parsing of a text.
+fn contained(function: &str, text: bool, size: Estimate) -> Estimate {
+    let address = Estimate { min: 4, max: 16 };
+    let mut cost = address.plus(address).by(TENTH);
+    if function == "containsCIDR" {
+        cost = cost.plus(address.by(TENTH)).plus(Estimate::fixed(1));
+    }
+    if text { cost.plus(size.by(TENTH)) } else { cost }
 }
 
 /// The shortest text with the longest parts replaced, the longest with the shortest.

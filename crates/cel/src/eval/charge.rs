@@ -46,7 +46,6 @@ impl Class {
             | "charAt"
             | "startsWithRaw"
             | "bytes"
-            | "isURL"
             | "reverse"
             | "quantity"
             | "isQuantity"

@@ -147,3 +147,26 @@ fn limits_make_a_rule_affordable() {
     );
     assert_eq!(faults(&bounded), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_parsed_and_compared_has_upstreams_cost() {
+    let text = json!({"type": "string"});
+    for (rule, factor) in [
+        // One, however long the text.
+        ("isURL(self.spec.items[0]) && self.spec.items[0].startsWith('https://')", None),
+        ("self.spec.items.all(item, isURL(item) && item.startsWith('https://'))", None),
+        ("cidr('10.0.0.0/8').ip() == ip('10.0.0.0')", None),
+        ("cidr('10.0.0.0/8').containsCIDR(cidr('10.1.0.0/16'))", None),
+        ("quantity('1') == quantity('2')", None),
+        // A tenth of the text.
+        ("self.spec.items.all(item, isIP(item))", Some("3.1x")),
+        ("self.spec.items.all(item, cidr('10.0.0.0/8').containsIP(item))", Some("3.1x")),
+    ] {
+        let spec = json!({"properties": {"items": {"type": "array", "maxItems": 100, "items": text}}});
+        let found = faults(&schema(json!([{"rule": rule}]), spec));
+        match factor {
+            None => assert_eq!(found, Vec::<String>::new(), "{rule}"),
+            Some(factor) => assert!(found.iter().any(|fault| fault.contains(factor)), "{rule}: {found:?}"),
+        }
+    }
+}
