@@ -93,11 +93,9 @@ fn declared(schema: &Json, resource: bool, left: u32) -> Option<Decl> {
             _ => object(schema, embedded(schema), left),
         },
         "string" => Some(string(schema)),
-        "boolean" => Some(Decl::scalar(Type::Bool, u64::MAX, 4)),
-        "number" => {
-            Some(Decl { shape: Shape::Format(Format::Double), ..Decl::scalar(Type::Double, u64::MAX, 1) })
-        }
-        "integer" => Some(Decl::scalar(Type::Int, u64::MAX, 1)),
+        "boolean" => Some(Decl::scalar(Type::Bool, 0, 4)),
+        "number" => Some(Decl { shape: Shape::Format(Format::Double), ..Decl::scalar(Type::Double, 0, 1) }),
+        "integer" => Some(Decl::scalar(Type::Int, 0, 1)),
         _ => None,
     }
 }

@@ -114,7 +114,8 @@ impl Decl {
     }
 
     pub fn object(of: Arc<ObjectType>, min_size: u64) -> Self {
-        Decl { ty: Type::Object(of.clone()), shape: Shape::Object(of), max_elements: u64::MAX, min_size }
+        // Not counted by upstream, so that comparing whole structures is free in estimates.
+        Decl { ty: Type::Object(of.clone()), shape: Shape::Object(of), max_elements: 0, min_size }
     }
 
     /// A structure whose fields are declared here.
