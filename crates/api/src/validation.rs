@@ -143,6 +143,10 @@ pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<Cause> {
     let (root, before) = (At::root(new), At::root(old));
     metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
     content("", "Pod", &root, &mut faults);
+    if before.get("metadata").get("annotations").get("kubernetes.io/config.mirror").is_set() {
+        faults.forbidden(&root, "static pods do not support ephemeral containers");
+        return faults.into_causes();
+    }
     let (spec, old) = (root.get("spec"), before.get("spec"));
     let field = "ephemeralContainers";
     pod_update::ephemeral_containers(&spec.get(field), &old.get(field), &mut faults);

@@ -72,23 +72,35 @@ impl Controller for DaemonSets {
             self.failures.lock().retain(|(set, _), _| set != key);
             return Ok(None);
         };
+        if set.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        // Asked before pods are looked at: what is seen since then is in the view.
+        let settled = self.expectations.are_met(key);
+        self.advance(shared, key, &set, settled).await
+    }
+}
+
+impl DaemonSets {
+    async fn advance(
+        &self,
+        shared: &Shared,
+        key: &str,
+        set: &DaemonSet,
+        settled: bool,
+    ) -> Result<Option<Duration>, Status> {
         let Some((namespace, _)) = key.split_once('/') else { return Ok(None) };
         let Some(spec) = set.spec.as_ref() else { return Ok(None) };
-        let settled = self.expectations.are_met(key);
-        let adopts = set.metadata.deletion_timestamp.is_none();
         let owner = controller_reference(API_VERSION, KIND, &set.metadata);
         let claimant = Claimant {
             namespace,
             kind: Kind::DaemonSet,
             owner: owner.clone(),
             selector: Some(&spec.selector),
-            adopts,
+            adopts: true,
             finalizer: None,
         };
         let pods = claimant.claim(shared).await?;
-        if !adopts {
-            return Ok(None);
-        }
         let author = Author {
             namespace,
             kind: Kind::DaemonSet,
@@ -98,27 +110,24 @@ impl Controller for DaemonSets {
             template: &spec.template,
             collisions: set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0),
         };
-        let mut history = author.history(shared, adopts).await?;
+        let mut history = author.history(shared, true).await?;
         let (current, collisions) = author.latest(shared, &mut history).await?;
-        let hash = revisions::hash(&current).to_owned();
         let nodes: Vec<Node> = shared.view.of(Kind::Node).list("").iter().filter_map(decode).collect();
-        let template = nodes::with_tolerations(&spec.template);
-        let now = Timestamp::now();
         let snapshot = Snapshot {
-            set: &set,
-            template: &template,
-            hash: &hash,
+            set,
+            template: &nodes::with_tolerations(&spec.template),
+            hash: revisions::hash(&current),
             collisions,
             nodes: &nodes,
             pods: &pods,
             settled,
-            now,
+            now: Timestamp::now(),
         };
         let (mut plan, status) = plan(&snapshot);
-        let pause = self.spare(shared, key, &set, &pods, &mut plan);
+        let pause = self.spare(shared, key, set, &pods, &mut plan);
         let done = self.act(shared, key, &snapshot, &plan).await;
         if set.status.as_ref() != Some(&status) {
-            let patch = json!({"status": status_patch(&set, &status)?});
+            let patch = json!({"status": status_patch(set, &status)?});
             let api = shared.client.namespaced::<DaemonSet>(namespace);
             api.patch_status(name(&set.metadata), PatchKind::Merge, &patch).await?;
         }

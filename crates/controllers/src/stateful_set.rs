@@ -205,6 +205,14 @@ async fn execute(
                     Err(status) => return Err(status),
                 }
             }
+            Action::Label { name: pod_name, ordinal } => {
+                let labels: BTreeMap<_, _> = identity::labels(&pod_name, ordinal).into_iter().collect();
+                let patch = json!({"metadata": {"labels": labels}});
+                match pods.patch(&pod_name, PatchKind::Merge, &patch).await {
+                    Err(status) if !status.is_not_found() => return Err(status),
+                    Ok(_) | Err(_) => {}
+                }
+            }
             Action::OwnClaim { name: claim_name, owners } => {
                 let patch = json!({"metadata": {"ownerReferences": owners}});
                 match claims.patch(&claim_name, PatchKind::Merge, &patch).await {

@@ -39,6 +39,17 @@ pub(super) fn revision(pod: &Pod) -> &str {
     labels.and_then(|labels| labels.get(REVISION_LABEL)).map(String::as_str).unwrap_or_default()
 }
 
+/// The labels that name a pod.
+pub(super) fn labels(name: &str, ordinal: i32) -> [(&'static str, String); 2] {
+    [(NAME_LABEL, name.to_owned()), (INDEX_LABEL, ordinal.to_string())]
+}
+
+/// Whether a pod has the label that names it.
+pub(super) fn is_labelled(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(NAME_LABEL)) == pod.metadata.name.as_ref()
+}
+
 /// The pod of an ordinal.
 pub(super) fn pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
@@ -46,9 +57,9 @@ pub(super) fn pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str,
     let name = format!("{}-{ordinal}", name(&set.metadata));
     pod.metadata.generate_name = None;
     pod.metadata.name = Some(name.clone());
+    let own = labels(&name, ordinal);
     let labels = pod.metadata.labels.get_or_insert_default();
-    labels.insert(NAME_LABEL.to_owned(), name.clone());
-    labels.insert(INDEX_LABEL.to_owned(), ordinal.to_string());
+    labels.extend(own.map(|(label, value)| (label.to_owned(), value)));
     labels.insert(REVISION_LABEL.to_owned(), revision.to_owned());
     let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(name);

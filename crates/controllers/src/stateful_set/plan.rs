@@ -39,6 +39,11 @@ pub(super) struct Snapshot<'a> {
 pub(super) enum Action {
     CreateClaim(Box<PersistentVolumeClaim>),
     Create(Box<Pod>),
+    /// A pod that was adopted lacks the labels that name it.
+    Label {
+        name: String,
+        ordinal: i32,
+    },
     /// Name and uid, and whether it failed.
     Delete {
         name: String,
@@ -125,6 +130,9 @@ impl<'a> Planner<'a> {
         if matches!(pods::phase(pod), "Failed" | "Succeeded") {
             self.delete(pod, true);
             return false;
+        }
+        if !identity::is_labelled(pod) {
+            self.actions.push(Action::Label { name: name(&pod.metadata).to_owned(), ordinal });
         }
         if pods::phase(pod) == "Pending" {
             self.create_claims(ordinal);

@@ -25,7 +25,8 @@ fn pod(text: &str) -> Pod {
     let ready = if state == "!" { "False" } else { "True" };
     let mut pod = json!({
         "metadata": {"name": format!("web-{ordinal}"), "uid": format!("u{ordinal}"),
-            "labels": {"controller-revision-hash": revision}},
+            "labels": {"controller-revision-hash": revision,
+                "statefulset.kubernetes.io/pod-name": format!("web-{ordinal}")}},
         "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready,
             "lastTransitionTime": "2024-01-01T00:00:00Z"}]},
     });
@@ -61,6 +62,7 @@ fn steps(set: &StatefulSet, pods: &[&str], claims: &[&str]) -> Vec<String> {
         Action::Create(pod) => format!("+{} {}", name(&pod.metadata), identity::revision(&pod)),
         Action::CreateClaim(claim) => format!("+{}", name(&claim.metadata)),
         Action::Delete { name, .. } => format!("-{name}"),
+        Action::Label { name, ordinal } => format!("{name} is {ordinal}"),
         Action::OwnClaim { name, owners } => {
             let kinds: Vec<String> = owners.into_iter().map(|owner| owner.kind).collect();
             format!("{name}={}", kinds.join(","))
@@ -146,6 +148,16 @@ fn pods_have_names_and_claims_of_their_own() {
     let labels = pod.metadata.labels.as_ref().expect("labels");
     assert_eq!(labels["statefulset.kubernetes.io/pod-name"], "web-0");
     assert_eq!(labels["apps.kubernetes.io/pod-index"], "0");
+}
+
+#[test]
+fn an_adopted_pod_is_labelled() {
+    let set = set(1, json!({}));
+    let mut bare = pod("0 new");
+    bare.metadata.labels.as_mut().expect("labels").remove("statefulset.kubernetes.io/pod-name");
+    assert!(!identity::is_labelled(&bare));
+    assert!(identity::is_labelled(&pod("0 new")));
+    check(&set, &["0 new"], &[]);
 }
 
 #[test]
