@@ -28,9 +28,13 @@ pub struct Status {
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<StatusDetails>,
-    /// The HTTP status code.
-    #[serde(default)]
+    /// The HTTP status code; not shown where it is 0.
+    #[serde(default, skip_serializing_if = "no_code")]
     pub code: u16,
+}
+
+fn no_code(code: &u16) -> bool {
+    *code == 0
 }
 
 fn v1() -> String {

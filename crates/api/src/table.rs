@@ -146,6 +146,27 @@ impl ResourceDef {
         }
     }
 
+    /// Whether a deletion answers with the object where it is gone at once, and not with a status. Clients
+    /// that decode by OpenAPI's types expect exactly this; which resources do is upstream's history.
+    pub fn deletion_shows_object(&self) -> bool {
+        let resource = &*self.gvr.resource;
+        match &*self.gvr.group {
+            "" => matches!(
+                resource,
+                "persistentvolumeclaims"
+                    | "persistentvolumes"
+                    | "pods"
+                    | "podtemplates"
+                    | "resourcequotas"
+                    | "serviceaccounts"
+                    | "services"
+            ),
+            "resource.k8s.io" => true,
+            "storage.k8s.io" => resource != "csistoragecapacities",
+            _ => false,
+        }
+    }
+
     /// The storage key of one object; None for what is not stored.
     pub fn key(&self, namespace: &str, name: &str) -> Option<String> {
         let prefix = &self.storage.as_ref()?.prefix;

@@ -102,7 +102,7 @@ impl Writer<'_> {
         if verbs.contains(Verb::DeleteCollection) {
             let both: Vec<Parameter> = [parameters::LIST, parameters::DELETE_COLLECTION].concat();
             let mut operation = self.operation("deletecollection", "deletecollection", "", &both);
-            self.finish_delete(&mut operation);
+            self.finish_delete(&mut operation, None);
             item.insert("delete".to_owned(), operation);
         }
         self.insert(paths, path, item, false);
@@ -125,7 +125,7 @@ impl Writer<'_> {
         }
         if verbs.contains(Verb::Delete) {
             let mut operation = self.operation("delete", "delete", "", parameters::DELETE);
-            self.finish_delete(&mut operation);
+            self.finish_delete(&mut operation, self.entry.deletion_shows_object().then_some(own));
             item.insert("delete".to_owned(), operation);
         }
         self.insert(paths, path, item, true);
@@ -237,7 +237,8 @@ impl Writer<'_> {
         operation
     }
 
-    fn finish_delete(&mut self, operation: &mut Value) {
+    /// What a deletion takes, and what it answers: a status unless it shows the object.
+    fn finish_delete(&mut self, operation: &mut Value, object: Option<&Value>) {
         let options = format!("{META}.DeleteOptions");
         let body = self.components.builtin(&options);
         let (group, version) = (&self.entry.gvr.group, &self.entry.gvr.version);
@@ -245,7 +246,8 @@ impl Writer<'_> {
         self.components.name_kind(&options, group, version, "DeleteOptions");
         self.take(operation, &body, false);
         let status = self.components.builtin(&format!("{META}.Status"));
-        respond(operation, self.dialect(), &[("200", "OK"), ("202", "Accepted")], Some(&status), false);
+        let answer = Some(object.unwrap_or(&status));
+        respond(operation, self.dialect(), &[("200", "OK"), ("202", "Accepted")], answer, false);
     }
 
     /// The body that an operation takes.

@@ -103,12 +103,21 @@ pub fn value(code: StatusCode, value: &Value, accepted: Accepted) -> Response<Re
 /// An error as the client likes it ([`super::negotiate::accepted_error`]).
 pub fn status(status: &Status, accepted: Accepted) -> Response<ResponseBody> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = value(code, &serde_json::to_value(status).unwrap_or_default(), accepted);
+    let mut response = status_with(code, status, accepted);
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// A status under a code that it need not name itself. Its JSON has the fields in upstream's order, since there
+/// are clients that compare the text.
+pub fn status_with(code: StatusCode, status: &Status, accepted: Accepted) -> Response<ResponseBody> {
+    if accepted.media == Media::Protobuf {
+        return value(code, &serde_json::to_value(status).unwrap_or_default(), accepted);
+    }
+    json_bytes(code, serde_json::to_vec(status).unwrap_or_default().into(), accepted)
 }
 
 /// Adds `Warning` headers (RFC 7234, code 299).

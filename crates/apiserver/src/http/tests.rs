@@ -83,6 +83,62 @@ async fn bodies_in_protobuf_are_answered_in_protobuf() {
     assert_eq!((kind.as_str(), &status["status"]), ("Status", &json!("Success")));
 }
 
+/// The JSON of an answer, as text.
+async fn text(server: &TestServer, method: &str, target: &str, body: &Value) -> String {
+    let headers = [("content-type", "application/json")];
+    let response = server.send(request(method, target, &headers, body.to_string())).await;
+    String::from_utf8(bytes_of(response).await.to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn a_status_has_its_fields_in_upstreams_order() {
+    let server = with_config_maps(&["one"]).await;
+    let conflict = text(&server, "POST", MAPS, &config_map("one", "v")).await;
+    let expected = concat!(
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+        r#""message":"configmaps \"one\" already exists","reason":"AlreadyExists","#,
+        r#""details":{"name":"one","kind":"configmaps"},"code":409}"#,
+        "\n"
+    );
+    assert_eq!(conflict, expected);
+}
+
+#[tokio::test]
+async fn a_dry_run_creates_also_from_what_was_read() {
+    let server = with_config_maps(&["one"]).await;
+    let mut copy: Value =
+        serde_json::from_str(&text(&server, "GET", &format!("{MAPS}/one"), &json!({})).await).expect("JSON");
+    copy["metadata"]["name"] = json!("two");
+    let refused = text(&server, "POST", MAPS, &copy).await;
+    assert!(refused.contains("resourceVersion should not be set on objects to be created"), "{refused}");
+    let made = text(&server, "POST", &format!("{MAPS}?dryRun=All"), &copy).await;
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    assert_eq!((&made["kind"], &made["metadata"]["name"]), (&json!("ConfigMap"), &json!("two")));
+    let missing = text(&server, "GET", &format!("{MAPS}/two"), &json!({})).await;
+    assert!(missing.contains("NotFound"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_deletion_answers_with_the_object_where_upstream_does() {
+    let server = with_config_maps(&["one"]).await;
+    let gone = text(&server, "DELETE", &format!("{MAPS}/one"), &json!({})).await;
+    let start = concat!(
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","#,
+        r#""details":{"name":"one","kind":"configmaps","uid":""#
+    );
+    assert!(gone.starts_with(start) && !gone.contains("code"), "{gone}");
+    server
+        .create(
+            "/api/v1/namespaces/a/podtemplates",
+            &json!({"metadata": {"name": "one"}, "template":
+        {"spec": {"containers": [{"name": "c", "image": "example.com/none:1"}]}}}),
+        )
+        .await;
+    let gone = text(&server, "DELETE", "/api/v1/namespaces/a/podtemplates/one", &json!({})).await;
+    let gone: Value = serde_json::from_str(&gone).expect("JSON");
+    assert_eq!((&gone["kind"], &gone["metadata"]["name"]), (&json!("PodTemplate"), &json!("one")));
+}
+
 /// The items of a list in protobuf, read field by field: `decode` knows no lists.
 fn list_items(bytes: &[u8], kind: (&str, &str)) -> (Value, Vec<Value>) {
     let expected = protobuf::encode(kind.0, kind.1, &json!({})).expect("an empty list");

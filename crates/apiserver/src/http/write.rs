@@ -167,12 +167,11 @@ pub async fn delete(
     };
     let namespace = scope(&resource.def.namespaced, namespace)?;
     let deleted = server.registry.delete(&resource, namespace, name, &options, context).await?;
-    let shows_object = resource.def.gvr == PODS || resource.def.custom;
     match deleted {
         Deleted::Waits(object) => {
             Ok(answer::object(StatusCode::OK, &resource.def, &object, accepted, Included::Metadata))
         }
-        Deleted::Gone(object) if shows_object => {
+        Deleted::Gone(object) if resource.def.deletion_shows_object() => {
             Ok(answer::object(StatusCode::OK, &resource.def, &object, accepted, Included::Metadata))
         }
         Deleted::Gone(object) => {
@@ -185,8 +184,7 @@ pub async fn delete(
                 uid: object.header.uid.to_string(),
                 ..StatusDetails::default()
             });
-            let value = serde_json::to_value(&status).map_err(Status::internal)?;
-            Ok(answer::value(StatusCode::OK, &value, accepted))
+            Ok(answer::status_with(StatusCode::OK, &status, accepted))
         }
     }
 }

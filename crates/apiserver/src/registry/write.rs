@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Body, Context, Registry, Resource, metadata, rules};
 use crate::admission::{self, Attributes, Mutated, Operation};
-use crate::strategy;
+use crate::{conversion, strategy};
 
 /// Attempts of a write that names no revision before a conflict is reported.
 const ATTEMPTS: usize = 16;
@@ -82,6 +82,10 @@ impl Registry {
     ) -> Result<ObjectRef, Status> {
         let def = &resource.def;
         super::read_body::name_type(def, &mut object);
+        // It is the store that refuses a revision, and a dry run does not reach it.
+        if context.options.dry_run {
+            object = conversion::without_revision(object);
+        }
         metadata::prepare_create(&mut object, namespace, &def.gvr, &def.kind)?;
         rules::complete(resource, &mut object);
         self.track(resource, Part::Main, None, &mut object, context);
@@ -99,7 +103,7 @@ impl Registry {
         if admission::mutate(&attributes, &mut object, context).await? == Mutated::Outside {
             rules::complete(resource, &mut object);
         }
-        strategy::prepare_create(resource, &mut object);
+        strategy::prepare_create(resource, &mut object, &context.user);
         let reserved = self.allocators.reserve(resource, &mut object, None)?;
         let faults = rules::faults_of_new(resource, &object);
         refuse_invalid(resource, &object, faults)?;
