@@ -8,10 +8,12 @@ use sampan_api::custom::DEFINITIONS;
 use sampan_api::defaults;
 use serde_json::{Map, Value, json};
 
+use crate::identity::User;
 use crate::registry::{Part, Resource, differs_in_spec, metadata_of};
 
 pub mod service;
 
+mod certificate;
 mod definition;
 mod pod;
 
@@ -78,7 +80,7 @@ pub fn creates_on_update(resource: &Resource) -> bool {
 
 /// Sets what a new object starts with. The status is the controllers' to write, not the client's;
 /// nodes alone register themselves with theirs.
-pub fn prepare_create(resource: &Resource, object: &mut Value) {
+pub fn prepare_create(resource: &Resource, object: &mut Value, user: &User) {
     if counts_generations(resource) {
         metadata_of(object).insert("generation".into(), 1.into());
     }
@@ -90,6 +92,11 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
     }
     if is_definition(resource) {
         definition::prepare_create(object);
+    }
+    if resource.def.gvr.group == "certificates.k8s.io"
+        && resource.def.gvr.resource == "certificatesigningrequests"
+    {
+        certificate::prepare_create(object, user);
     }
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
     defaults::prepare_create(&resource.def.gvr.group, &resource.def.kind, &uid, object);
