@@ -189,7 +189,9 @@ async fn execute(
         Action::Create { hash, replicas, annotations } => {
             let set = new_set(deployment, namespace, &hash, replicas, annotations);
             match api.create(&set).await {
-                Ok(created) => announce(shared, deployment, &created, 0, replicas),
+                // A set that starts with nothing scales nothing.
+                Ok(created) if replicas > 0 => announce(shared, deployment, &created, 0, replicas),
+                Ok(_) => {}
                 // Ours from a pass whose result the view does not show yet, or another deployment's.
                 Err(status) if status.is_already_exists() => {
                     collided(shared, deployment, namespace, &set).await?
