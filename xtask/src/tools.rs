@@ -86,7 +86,7 @@ enum GoSource {
 
 pub const KUBECTL: GoTool = GoTool {
     name: "kubectl",
-    modules: &["k8s.io/kubectl@v0.32.4", "k8s.io/component-base@v0.32.4"],
+    modules: &["k8s.io/kubectl@v0.35.10", "k8s.io/component-base@v0.35.10"],
     source: GoSource::Main(KUBECTL_MAIN),
 };
 pub const HELM: GoTool = GoTool {

@@ -1,5 +1,7 @@
 //! Commands about the cluster, its API and its users.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use sampan_testkit::Cluster;
 
 pub fn version(cluster: &mut Cluster) {
@@ -146,4 +148,28 @@ pub fn get_nodes(cluster: &mut Cluster) {
         "KubeletReady",
         "PodCIDR:",
     ]);
+}
+
+pub fn dump(cluster: &mut Cluster) {
+    let directory = cluster.scratch().join("dump");
+    let flag = format!("--output-directory={}", directory.display());
+    cluster.kubectl(&["cluster-info", "dump", &flag]).ok().has(&["Cluster info dumped to"]);
+    for file in ["nodes.json", "kube-system/pods.json", "default/services.json", "default/events.json"] {
+        let text = std::fs::read(directory.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let list: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        assert!(list["items"].is_array() || list["items"].is_null(), "{file}: {list}");
+    }
+}
+
+pub fn absent(cluster: &mut Cluster) {
+    cluster.kubectl(&["convert", "-f", "-"]).fails().says(&["unknown command \"convert\" for \"kubectl\""]);
+    // A program of the right name on the path is a command.
+    let directory = cluster.scratch().join("plugins");
+    std::fs::create_dir_all(&directory).expect("the scratch directory can be written");
+    let program = directory.join("kubectl-greet");
+    std::fs::write(&program, "#!/bin/sh\nexec kubectl get namespace \"$1\" -o name\n").expect("writable");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = format!("PATH={}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
+    cluster.run(&["env", &path, "kubectl", "plugin", "list"]).has(&["/kubectl-greet"]);
+    cluster.run(&["env", &path, "kubectl", "greet", "kube-system"]).ok().is("namespace/kube-system");
 }

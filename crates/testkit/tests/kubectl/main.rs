@@ -1,9 +1,12 @@
 //! Stock kubectl, with no special flags: every command, by what it prints.
 
+mod access;
 mod admission;
 mod cluster;
 mod custom;
 mod debug;
+mod declared;
+mod generators;
 mod objects;
 mod pods;
 mod policies;
@@ -25,11 +28,27 @@ fn main() -> ExitCode {
         .check("api-resources", cluster::api_resources)
         .check("api-versions", cluster::api_versions)
         .check("explain", cluster::explain)
+        .check("explain --output=plaintext-openapiv2", declared::explain_by_version_2)
+        .check("cluster-info dump", cluster::dump)
+        .check("convert's absence, plugins", cluster::absent)
+        .check("auth reconcile", access::reconcile)
+        .check("auth can-i --list, set subject", access::can_i_list)
+        .check("certificate approve, deny", access::certificate)
         .check("auth whoami", cluster::auth_whoami)
         .check("auth can-i", cluster::auth_can_i)
         .check("create token", cluster::create_token)
         .check("get nodes", cluster::get_nodes)
         .check("create", objects::create)
+        .check("create service, set selector", generators::services)
+        .check("create secret docker-registry, clusterrolebinding", generators::secrets_and_bindings)
+        .check("create job --from", generators::jobs)
+        .check("autoscale, set serviceaccount, patch --subresource", generators::deployments)
+        .check("create --validate", declared::validate)
+        .check("kustomize, apply -k", declared::kustomize)
+        .check("apply --prune --applyset", declared::apply_set)
+        .check("wait --for=create, jsonpath, delete", declared::wait)
+        .check("get --watch-only", declared::watch_only)
+        .check("events", declared::events)
         .check("create from a manifest", objects::create_from_manifest)
         .check("get as yaml, json, jsonpath, names, columns", objects::get_formats)
         .check("get by selectors", objects::get_selectors)
