@@ -19,8 +19,8 @@ pub fn reconcile(cluster: &mut Cluster) {
             .ok()
             .has(&["role.rbac.authorization.k8s.io/reader reconciled"])
     };
-    reconcile("get").has(&["reconciliation required create"]);
-    reconcile("get, list").has(&["reconciliation required update", "missing rules added:", "Verbs:[list]"]);
+    reconcile("get").says(&["reconciliation required create"]);
+    reconcile("get, list").says(&["reconciliation required update", "missing rules added:", "Verbs:[list]"]);
     // What a role may do is added to, and taken away only when asked.
     reconcile("list");
     assert_eq!(namespace.get("role/reader", ".rules[*].verbs"), r#"["get"] ["list"]"#);
