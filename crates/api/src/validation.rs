@@ -16,7 +16,10 @@ mod certificates;
 mod config;
 mod container;
 mod cron;
+mod csi;
 mod definition;
+mod devices;
+mod events;
 mod extension;
 mod field;
 mod flow_control;
@@ -58,8 +61,11 @@ pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
     if (group, kind) == ("", "Pod") {
         pod::only_on_create(&root, &mut faults);
     }
-    if (group, kind) == ("apiextensions.k8s.io", "CustomResourceDefinition") {
-        definition::create(&root, &mut faults);
+    match (group, kind) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::create(&root, &mut faults),
+        ("events.k8s.io", "Event") => events::create(&root, &mut faults),
+        ("resource.k8s.io", _) => devices::create(kind, &root, &mut faults),
+        _ => {}
     }
     faults.into_causes()
 }
@@ -123,6 +129,8 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
             definition::update(&root, &before, &mut faults);
         }
         ("batch", _) => batch::update(kind, &root, &before, &mut faults),
+        ("events.k8s.io", "Event") => events::update(&root, &before, &mut faults),
+        ("resource.k8s.io", _) => devices::update(kind, &root, &before, &mut faults),
         ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::update_priority_class(&root, &before, &mut faults),
@@ -132,6 +140,18 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
         }
         ("node.k8s.io", "RuntimeClass") => faults.immutable(&root.get("handler"), &before.get("handler")),
         ("networking.k8s.io", "IngressClass") => networking::update_class(&root, &before, &mut faults),
+        _ => {}
+    }
+    faults.into_causes()
+}
+
+/// The faults of an object that is to replace `old` through its status.
+pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let (root, before) = (At::root(new), At::root(old));
+    match (group, kind) {
+        ("resource.k8s.io", "ResourceClaim") => devices::status::update(&root, &before, &mut faults),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment_status(&root.get("status"), &mut faults),
         _ => {}
     }
     faults.into_causes()
@@ -173,7 +193,7 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("", "ConfigMap") => config::config_map(root, faults),
         ("", "Secret") => config::secret(root, faults),
         ("", "Namespace") => namespace::namespace(root, faults),
-        ("", "Event") => namespace::event(root, faults),
+        ("", "Event") => events::core(root, faults),
         ("", "Binding") => namespace::binding(root, faults),
         ("", "Endpoints") => networking::endpoints(root, faults),
         ("", "Node") => node::node(root, faults),
@@ -190,6 +210,11 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("node.k8s.io", "RuntimeClass") => node::runtime_class(root, faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::slice(root, faults),
         ("storage.k8s.io", "StorageClass") => storage::class(root, faults),
+        ("storage.k8s.io", "CSIDriver") => csi::driver(root, faults),
+        ("storage.k8s.io", "CSINode") => csi::node(root, faults),
+        ("storage.k8s.io", "CSIStorageCapacity") => csi::capacity(root, faults),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment(root, faults),
+        ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(root, faults),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(root, faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(root, faults),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::content(root, faults),

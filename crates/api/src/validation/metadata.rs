@@ -23,6 +23,7 @@ fn name_rule(group: &str, kind: &str) -> NameRule {
             names::path_segment
         }
         ("networking.k8s.io", "IPAddress") => names::ip_address,
+        ("", "Event") => names::path_segment,
         _ => names::dns1123_subdomain,
     }
 }

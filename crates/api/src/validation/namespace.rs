@@ -1,4 +1,4 @@
-//! Namespaces, events and bindings.
+//! Namespaces and bindings.
 
 use super::field::{At, Faults};
 use crate::names;
@@ -14,21 +14,6 @@ pub(super) fn namespace(root: &At<'_, '_>, faults: &mut Faults) {
         for message in messages {
             faults.invalid_value(&finalizers, finalizer.value, &message);
         }
-    }
-}
-
-/// An event lives where what it tells of lives; events of the cluster live in `default`.
-pub(super) fn event(root: &At<'_, '_>, faults: &mut Faults) {
-    let metadata = root.get("metadata");
-    let namespace = metadata.get("namespace").text();
-    let object = root.get("involvedObject");
-    let involved = object.get("namespace");
-    let matches = match involved.text() {
-        "" => matches!(namespace, "" | "default"),
-        other => other == namespace,
-    };
-    if !matches {
-        faults.invalid_text(&involved, involved.text(), "does not match event.namespace");
     }
 }
 

@@ -1,10 +1,12 @@
 //! Persistent volumes, claims and storage classes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::field::{At, Faults, same};
-use super::resources;
 use super::selector::{label_selector, node_selector};
+use super::{csi, resources};
 use crate::names;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -176,22 +178,59 @@ pub(super) fn class(root: &At<'_, '_>, faults: &mut Faults) {
     } else {
         faults.named(&provisioner, names::qualified_name(&provisioner.text().to_lowercase()));
     }
-    let parameters = root.get("parameters");
+    parameters(&root.get("parameters"), faults);
+    faults.one_of_or_none(&root.get("reclaimPolicy"), &["Delete", "Retain"]);
+    faults.one_of(&root.get("volumeBindingMode"), &["Immediate", "WaitForFirstConsumer"]);
+    topologies(&root.get("allowedTopologies"), faults);
+}
+
+/// What a driver is told, as texts.
+pub(super) fn parameters(parameters: &At<'_, '_>, faults: &mut Faults) {
     if parameters.len() > PARAMETERS_MAX {
-        faults.too_long(&parameters, PARAMETERS_MAX);
+        faults.too_long(parameters, PARAMETERS_MAX);
+        return;
     }
     let mut size = 0;
     for (key, value) in parameters.entries() {
         if key.is_empty() {
-            faults.invalid_text(&parameters, key, "field can not be empty.");
+            faults.invalid_text(parameters, key, "field can not be empty.");
         }
         size += key.len() + value.as_str().unwrap_or_default().len();
     }
     if size > PARAMETERS_SIZE_MAX {
-        faults.too_long(&parameters, PARAMETERS_SIZE_MAX);
+        faults.too_long(parameters, PARAMETERS_SIZE_MAX);
     }
-    faults.one_of_or_none(&root.get("reclaimPolicy"), &["Delete", "Retain"]);
-    faults.one_of(&root.get("volumeBindingMode"), &["Immediate", "WaitForFirstConsumer"]);
+}
+
+/// Terms that differ, each of keys that differ, each with values that differ.
+fn topologies(terms: &At<'_, '_>, faults: &mut Faults) {
+    let mut known: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    for term in terms.items() {
+        let mut by_key = BTreeMap::new();
+        let expressions = term.get("matchLabelExpressions");
+        for expression in expressions.items() {
+            let (key, values) = (expression.get("key"), expression.get("values"));
+            if values.is_empty() {
+                faults.required(&values, "");
+            }
+            let mut seen = BTreeSet::new();
+            for value in values.items() {
+                if !seen.insert(value.text()) {
+                    faults.duplicate(&value, value.value);
+                }
+            }
+            for message in names::qualified_name(key.text()) {
+                faults.invalid_text(&key, key.text(), &message);
+            }
+            if by_key.insert(key.text(), seen).is_some() {
+                faults.duplicate(&key, key.value);
+            }
+        }
+        if known.contains(&by_key) {
+            faults.duplicate(&expressions, &Value::from(""));
+        }
+        known.push(by_key);
+    }
 }
 
 pub(super) fn update(kind: &str, root: &At<'_, '_>, before: &At<'_, '_>, faults: &mut Faults) {
@@ -204,7 +243,9 @@ pub(super) fn update(kind: &str, root: &At<'_, '_>, before: &At<'_, '_>, faults:
                     faults.forbidden(&root.get(field), &detail);
                 }
             }
-            faults.immutable(&root.get("reclaimPolicy"), &before.get("reclaimPolicy"));
+            if root.get("reclaimPolicy").text() != before.get("reclaimPolicy").text() {
+                faults.forbidden(&root.get("reclaimPolicy"), "updates to reclaimPolicy are forbidden.");
+            }
             faults.immutable(&root.get("volumeBindingMode"), &before.get("volumeBindingMode"));
         }
         "PersistentVolume" => {
@@ -217,6 +258,12 @@ pub(super) fn update(kind: &str, root: &At<'_, '_>, before: &At<'_, '_>, faults:
                 faults.immutable(&spec.get("nodeAffinity"), &old.get("nodeAffinity"));
             }
         }
+        "CSIDriver" => csi::update_driver(root, before, faults),
+        "CSINode" => csi::update_node(root, before, faults),
+        "CSIStorageCapacity" => csi::update_capacity(root, before, faults),
+        // In its status alone something happens.
+        "VolumeAttachment" => faults.immutable(&spec, &old),
+        "VolumeAttributesClass" => csi::update_attributes_class(root, before, faults),
         "PersistentVolumeClaim" => claim_update(&before.get("status"), &spec, &old, faults),
         _ => {}
     }

@@ -40,6 +40,7 @@ pub(super) fn faults_of_update(resource: &Resource, part: Part<'_>, new: &Value,
         (None, Part::Main) => validation::update(&def.gvr.group, &def.kind, new, old),
         (None, Part::Subresource("ephemeralcontainers")) => validation::update_ephemeral_containers(new, old),
         (None, Part::Subresource("resize")) => validation::update_resize(new, old),
-        (None, Part::Status | Part::Subresource(_)) => Vec::new(),
+        (None, Part::Status) => validation::update_status(&def.gvr.group, &def.kind, new, old),
+        (None, Part::Subresource(_)) => Vec::new(),
     }
 }
