@@ -105,6 +105,38 @@ impl Registry {
     }
 }
 
+/// What admission is shown of a write to a scale: the scale, not the object that it is a part of.
+pub(super) struct Scaled<'r> {
+    role: &'r SubresourceRole,
+    pub new: Value,
+}
+
+impl<'r> Scaled<'r> {
+    /// With the old scale; none for writes to other parts.
+    pub fn of_update(
+        resource: &'r Resource,
+        part: Part<'_>,
+        new: &Value,
+        old: &Value,
+    ) -> Result<Option<(Self, Value)>, Status> {
+        let Some(subresource) = resource.def.subresource(part.subresource()) else { return Ok(None) };
+        let role = &subresource.role;
+        if !matches!(role, SubresourceRole::Scale { .. }) {
+            return Ok(None);
+        }
+        Ok(Some((Scaled { role, new: scale_of(role, new)? }, scale_of(role, old)?)))
+    }
+
+    /// Gives the object the replicas that admission left in the scale.
+    pub fn put_into(&self, object: &mut Value) -> Result<(), Status> {
+        let SubresourceRole::Scale { spec_replicas, .. } = self.role else { return Ok(()) };
+        let name = metadata::text(object, "name").to_owned();
+        let replicas = replicas_of(&self.new, &name)?.unwrap_or(0);
+        set_path(object, spec_replicas, replicas.into());
+        Ok(())
+    }
+}
+
 /// The replicas that a scale asks for, which must be a count.
 fn replicas_of(scale: &Value, name: &str) -> Result<Option<i64>, Status> {
     let replicas = match scale.pointer("/spec/replicas") {

@@ -11,6 +11,7 @@ use sampan_client::PatchKind;
 use sampan_storage::{CommitError, Entry, Expect, StoreError, Write};
 use serde_json::Value;
 
+use super::scale::Scaled;
 use super::{Body, Context, Registry, Resource, metadata, rules};
 use crate::admission::{self, Attributes, Mutated, Operation};
 use crate::{conversion, strategy};
@@ -299,6 +300,7 @@ impl Registry {
             strategy::keep_other_parts(resource, part, new, old);
         }
         self.track(resource, part, Some(old), new, context);
+        let (mut scaled, old_scale) = Scaled::of_update(resource, part, new, old)?.unzip();
         let attributes = Attributes {
             registry: self,
             resource,
@@ -306,12 +308,16 @@ impl Registry {
             operation: Operation::Update,
             namespace,
             name,
-            old: Some(old),
+            old: Some(old_scale.as_ref().unwrap_or(old)),
             deletion: None,
         };
         // A binding was admitted as the object that it is.
         let admits = part != Part::Subresource("binding");
-        if admits && admission::mutate(&attributes, new, context).await? == Mutated::Outside {
+        let shown = scaled.as_mut().map_or(&mut *new, |scaled| &mut scaled.new);
+        if admits && admission::mutate(&attributes, shown, context).await? == Mutated::Outside {
+            if let Some(scaled) = &scaled {
+                scaled.put_into(new)?;
+            }
             metadata::prepare_update(new, old, namespace, name, &def.gvr)?;
             rules::complete(resource, new);
         }
@@ -327,7 +333,8 @@ impl Registry {
             warn(resource, new, Some(old), context);
         }
         if admits {
-            admission::validate(&attributes, Some(new), context).await?;
+            let shown = scaled.as_ref().map_or(&*new, |scaled| &scaled.new);
+            admission::validate(&attributes, Some(shown), context).await?;
         }
         Ok(reserved)
     }
