@@ -9,6 +9,7 @@
 //! Everything here is a function of values. [`Request::update`] and [`Request::apply`] are the two
 //! doors; objects go in with their `managedFields` and come out with new ones.
 
+mod atomics;
 mod compare;
 mod extract;
 mod managed;
@@ -21,6 +22,7 @@ mod typed;
 mod update;
 mod validate;
 
+pub use atomics::atomics;
 pub use compare::{Comparison, compare};
 pub use extract::field_set;
 pub use managed::{Managed, ManagedError, Manager, Operation, Owned, is_reset, same_but_times};

@@ -20,11 +20,14 @@ mod default_storage_class;
 mod default_toleration_seconds;
 mod expressions;
 mod limit_ranger;
+pub mod mutating_admission_policy;
 mod namespace_lifecycle;
 mod persistent_volume_claim_resize;
 mod pod_security;
 mod pod_topology_labels;
+pub mod policies;
 mod priority;
+mod reinvocation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
@@ -33,6 +36,7 @@ mod taint_nodes_by_condition;
 #[cfg(test)]
 mod tests;
 pub mod validating_admission_policy;
+mod versioned;
 pub mod webhooks;
 
 pub use resource_quota::{Charge, Turns};
@@ -124,19 +128,30 @@ pub async fn validate(
     admitted
 }
 
-/// What webhooks change, the plugins of this process see again.
+/// Policies come before webhooks. What they change, the plugins of this process see again.
 async fn run_mutating(
     attributes: &Attributes<'_>,
     object: &mut Value,
     context: &mut Context,
 ) -> Result<Mutated, Status> {
     let mut mutated = mutate_inside(attributes, object).await?;
-    let Some(mut webhooks) = webhooks::mutation(attributes) else { return Ok(mutated) };
+    let mut policies = mutating_admission_policy::mutation(attributes);
+    let mut webhooks = webhooks::mutation(attributes);
     loop {
-        if webhooks.round(attributes, Some(object), context).await? == Mutated::Outside {
-            mutated = Mutated::Outside;
+        let mut again = false;
+        if let Some(policies) = &mut policies {
+            if policies.round(attributes, object, context).await? == Mutated::Outside {
+                mutated = Mutated::Outside;
+            }
+            again |= policies.wants_another_round();
         }
-        if !webhooks.wants_another_round() {
+        if let Some(webhooks) = &mut webhooks {
+            if webhooks.round(attributes, Some(object), context).await? == Mutated::Outside {
+                mutated = Mutated::Outside;
+            }
+            again |= webhooks.wants_another_round();
+        }
+        if !again {
             return Ok(mutated);
         }
         mutate_inside(attributes, object).await?;
@@ -192,6 +207,7 @@ async fn run_validating(
     }
     crate::custom::rules::check(attributes, object)?;
     validating_admission_policy::check(attributes, object)?;
+    mutating_admission_policy::check(attributes, object)?;
     webhooks::check(attributes, object)?;
     validating_admission_policy::validate(attributes, object, context).await?;
     webhooks::validate(attributes, object, context).await

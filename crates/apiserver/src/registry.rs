@@ -18,8 +18,9 @@ use sampan_client::{ListOptions, ObjectList};
 use sampan_storage::Store;
 use tokio::sync::watch;
 
-use crate::admission::validating_admission_policy::Policies;
+use crate::admission::policies::Policies;
 use crate::admission::webhooks::Webhooks;
+use crate::admission::{mutating_admission_policy, validating_admission_policy};
 use crate::cache::{Cache, Caches, LoadError};
 use crate::custom::conversion::Converters;
 use crate::fields::FieldReader;
@@ -187,7 +188,8 @@ pub struct Registry {
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
     pub webhooks: Webhooks,
-    pub policies: Policies,
+    pub policies: Policies<validating_admission_policy::Policy>,
+    pub mutating_policies: Policies<mutating_admission_policy::Policy>,
 }
 
 /// Why the registry could not start.
@@ -223,6 +225,7 @@ impl Registry {
             admission_metrics: OnceLock::new(),
             webhooks: Webhooks::default(),
             policies: Policies::default(),
+            mutating_policies: Policies::default(),
         };
         for def in table.entries() {
             registry.serve(def.clone());

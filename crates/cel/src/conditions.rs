@@ -36,7 +36,7 @@ pub struct Offered {
     pub params: bool,
     pub namespace: bool,
     pub authorizer: bool,
-    /// `Object{}` and `JSONPatch{}`.
+    /// `Object{}`, `JSONPatch{}` and `jsonpatch.escapeKey()`.
     pub patches: bool,
 }
 
@@ -84,7 +84,11 @@ pub fn environment(offered: Offered, variables: &[(String, Type)]) -> Environmen
         let decl = Arc::new(Decl::scalar(ty.clone(), u64::MAX, 1));
         (name.clone(), crate::types::ObjectField { decl, json: name.as_str().into() })
     });
-    let object = crate::types::ObjectType { name: "kubernetes.variables".into(), fields: fields.collect() };
+    let object = crate::types::ObjectType {
+        name: "kubernetes.variables".into(),
+        fields: fields.collect(),
+        open: false,
+    };
     if !variables.is_empty() {
         environment = environment.with("variables", Arc::new(Decl::object(Arc::new(object), 2)));
     }

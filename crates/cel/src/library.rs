@@ -29,7 +29,7 @@ pub type Native = for<'a> fn(&mut Budget, &[Value<'a>]) -> Result<Value<'a>, Eva
 pub type Library = &'static [(&'static [&'static str], Native)];
 
 /// Every library.
-pub const LIBRARIES: [Library; 14] = [
+pub const LIBRARIES: [Library; 15] = [
     operators::LIBRARY,
     convert::LIBRARY,
     time::LIBRARY,
@@ -44,6 +44,7 @@ pub const LIBRARIES: [Library; 14] = [
     semver::LIBRARY,
     optional::LIBRARY,
     authz::LIBRARY,
+    patch::LIBRARY,
 ];
 
 pub(crate) fn no_overload<'a>() -> Result<Value<'a>, EvalError> {

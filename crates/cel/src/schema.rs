@@ -124,7 +124,7 @@ fn object(schema: &Json, resource: bool, left: u32) -> Option<Decl> {
             fields.insert(escaped, ObjectField { decl: Arc::new(decl), json: name.as_str().into() });
         }
     }
-    let object = ObjectType { name: "object".into(), fields };
+    let object = ObjectType { name: "object".into(), fields, open: false };
     Some(Decl::object(Arc::new(object), min_size))
 }
 

@@ -34,6 +34,8 @@ pub enum Type {
 pub struct ObjectType {
     pub name: String,
     pub fields: BTreeMap<String, ObjectField>,
+    /// Any field is one of it, of whatever type: what the expressions of mutating policies make.
+    pub open: bool,
 }
 
 /// A field of a structure.
@@ -44,10 +46,10 @@ pub struct ObjectField {
     pub json: Arc<str>,
 }
 
-/// Structures are the same only when they are one.
+/// Structures are the same only when they are one; open ones have nothing but their name.
 impl PartialEq for ObjectType {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
+        std::ptr::eq(self, other) || (self.open && other.open && self.name == other.name)
     }
 }
 
@@ -123,7 +125,7 @@ impl Decl {
         let fields = fields
             .into_iter()
             .map(|(name, decl)| (name.to_owned(), ObjectField { decl: Arc::new(decl), json: name.into() }));
-        let object = ObjectType { name: name.to_owned(), fields: fields.collect() };
+        let object = ObjectType { name: name.to_owned(), fields: fields.collect(), open: false };
         Decl::object(Arc::new(object), 2)
     }
 }

@@ -220,6 +220,13 @@ impl Opaque<'_> {
     }
 }
 
+impl<'a> OwnedMap<'a> {
+    /// The value of a text as key.
+    pub fn get_str(&self, name: &str) -> Option<Value<'a>> {
+        self.entries.get(&Key::String(name.into())).cloned()
+    }
+}
+
 impl<'a> List<'a> {
     pub fn len(&self) -> usize {
         match self {

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	admissionregistration "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1beta1 "k8s.io/api/admissionregistration/v1beta1"
 	apps "k8s.io/api/apps/v1"
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -94,6 +95,14 @@ func main() {
 			fail("%v", err)
 		}
 	}
+	// Of this version only what is served.
+	scheme.AddKnownTypes(
+		admissionregistrationv1beta1.SchemeGroupVersion,
+		&admissionregistrationv1beta1.MutatingAdmissionPolicy{},
+		&admissionregistrationv1beta1.MutatingAdmissionPolicyList{},
+		&admissionregistrationv1beta1.MutatingAdmissionPolicyBinding{},
+		&admissionregistrationv1beta1.MutatingAdmissionPolicyBindingList{},
+	)
 	for kind, of := range scheme.AllKnownTypes() {
 		if strings.HasPrefix(packageOf(of), "io.k8s.apimachinery") || kind.Version == runtime.APIVersionInternal {
 			continue

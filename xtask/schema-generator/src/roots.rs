@@ -2,7 +2,8 @@
 //! subresource or of an answer.
 
 use k8s_openapi::api::{
-    admissionregistration::v1 as admissionregistration, apps::v1 as apps,
+    admissionregistration::v1 as admissionregistration,
+    admissionregistration::v1beta1 as admissionregistration_v1beta1, apps::v1 as apps,
     authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
     certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
@@ -45,6 +46,7 @@ roots! {
     certificates: CertificateSigningRequest;
     admissionregistration: MutatingWebhookConfiguration ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding
         ValidatingWebhookConfiguration;
+    admissionregistration_v1beta1: MutatingAdmissionPolicy MutatingAdmissionPolicyBinding;
     apiextensions: CustomResourceDefinition;
     apiregistration: APIService;
     authentication: SelfSubjectReview TokenRequest TokenReview;

@@ -13,7 +13,8 @@ pub(super) fn printer(kind: &str) -> Option<Printer> {
         "RoleBinding" | "ClusterRoleBinding" => role_binding,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => webhook_configuration,
         "ValidatingAdmissionPolicy" => validating_admission_policy,
-        "ValidatingAdmissionPolicyBinding" => validating_admission_policy_binding,
+        "MutatingAdmissionPolicy" => mutating_admission_policy,
+        "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => admission_policy_binding,
         "APIService" => api_service,
         _ => return None,
     })
@@ -83,10 +84,18 @@ fn webhook_configuration(row: &mut Row<'_>) {
 }
 
 fn validating_admission_policy(row: &mut Row<'_>) {
+    admission_policy(row, "Validations", "validations");
+}
+
+fn mutating_admission_policy(row: &mut Row<'_>) {
+    admission_policy(row, "Mutations", "mutations");
+}
+
+fn admission_policy(row: &mut Row<'_>, column: &'static str, field: &str) {
     let spec = row.spec();
     let kind = &spec["paramKind"];
     row.name();
-    row.number("Validations", count(&spec["validations"]));
+    row.number(column, count(&spec[field]));
     row.text(
         "ParamKind",
         match kind {
@@ -97,7 +106,7 @@ fn validating_admission_policy(row: &mut Row<'_>) {
     row.age();
 }
 
-fn validating_admission_policy_binding(row: &mut Row<'_>) {
+fn admission_policy_binding(row: &mut Row<'_>) {
     let spec = row.spec();
     let parameter = &spec["paramRef"];
     let shown = match (text(&parameter["namespace"]), text(&parameter["name"])) {

@@ -1,4 +1,5 @@
-//! The resources that Kubernetes 1.35 serves by default in its stable groups.
+//! The resources that Kubernetes 1.35 serves by default, and mutating admission policies, which it serves
+//! where they are switched on.
 
 use super::verbs::{Verb, Verbs};
 use super::{ResourceDef, SchemaRef, SelectableField, Storage, Subresource, SubresourceRole};
@@ -442,11 +443,16 @@ fn storage() -> Vec<ResourceDef> {
 }
 
 fn extension() -> Vec<ResourceDef> {
-    let admission = |plural, kind| {
-        resource("admissionregistration.k8s.io", "v1", plural, kind).cluster().categories(&["api-extensions"])
+    let admission_in = |version, plural, kind| {
+        resource("admissionregistration.k8s.io", version, plural, kind)
+            .cluster()
+            .categories(&["api-extensions"])
     };
+    let admission = |plural, kind| admission_in("v1", plural, kind);
     let flow = |plural, kind| resource("flowcontrol.apiserver.k8s.io", "v1", plural, kind).cluster().status();
     vec![
+        admission_in("v1beta1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy"),
+        admission_in("v1beta1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding"),
         admission("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
         admission("validatingadmissionpolicies", "ValidatingAdmissionPolicy").status(),
         admission("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"),

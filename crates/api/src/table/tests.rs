@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn every_resource_has_a_schema_and_a_place() {
     let table = Table::builtin();
-    assert_eq!(table.entries().len(), 66);
+    assert_eq!(table.entries().len(), 68);
     let mut places: HashMap<String, Gvr> = HashMap::new();
     for entry in table.entries() {
         let (schema, id) = entry.schema().unwrap_or_else(|| panic!("{} has a schema", entry.gvr));

@@ -8,12 +8,11 @@ use sampan_cel::conditions::Request;
 use sampan_cel::library::authz::{Action, Authorizer, Decision, ServiceAccount};
 use serde_json::Value;
 
-use super::Attributes;
 use super::namespace_lifecycle::NAMESPACES;
 use super::webhooks::hook::ReviewVersion;
 use super::webhooks::matching::Invocation;
 use super::webhooks::review;
-use crate::conversion;
+use super::{Attributes, versioned};
 use crate::identity::User;
 use crate::identity::authorization::{self, Attributes as Asked, Rbac};
 use crate::registry::{Context, Registry};
@@ -33,15 +32,7 @@ impl Subject {
         def: &Arc<ResourceDef>,
         context: &Context,
     ) -> Self {
-        let own = &attributes.resource.def;
-        // Bodies of subresources have one version only.
-        let shown = |object: &Value| {
-            if object["kind"] == own.kind.as_ref() && own.gvr != def.gvr {
-                conversion::convert(&own.gvr, &def.gvr, object.clone())
-            } else {
-                object.clone()
-            }
-        };
+        let shown = |object: &Value| versioned::to_version(attributes, def, object);
         let invocation = Invocation { def: def.clone() };
         let review = review::request(ReviewVersion::V1, "", &invocation, attributes, None, None, context);
         let mut request = review.get("request").cloned().unwrap_or_default();

@@ -1,26 +1,20 @@
 //! ValidatingAdmissionPolicy: expressions of the cluster's owner about what may be written.
 //!
-//! Policies are compiled when they are first needed after a change, one by one. Where there are
-//! none, a request pays for a look at two empty maps. Evaluation is bounded by a budget and needs no
-//! other server, so it happens in place.
+//! Where there are none, a request pays for a look at two empty maps. Evaluation is bounded by a budget
+//! and needs no other server, so it happens in place.
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
-use sampan_api::object::ObjectRef;
 use sampan_api::status::Cause;
 use sampan_api::{Gvr, Status};
 use serde_json::{Value, json};
 
+use super::Attributes;
 use super::expressions::{RequestAuthorizer, Subject};
-use super::{Attributes, webhooks};
-use crate::cache::Snapshot;
-use crate::registry::{Context, Registry};
+use super::policies::{self, Action, Binding, Bound, GROUP, params};
+use crate::registry::Context;
 
 mod check;
 mod decide;
 mod declared;
-mod params;
 mod policy;
 mod status;
 mod type_check;
@@ -28,10 +22,10 @@ mod type_check;
 pub use check::check;
 pub use status::follow;
 
-use decide::{Evaluated, Failure};
-use policy::{Action, Binding, Policy};
+pub use policy::Policy;
 
-const GROUP: &str = "admissionregistration.k8s.io";
+use decide::{Evaluated, Failure};
+
 const POLICIES: Gvr = Gvr::new(GROUP, "v1", "validatingadmissionpolicies");
 const BINDINGS: Gvr = Gvr::new(GROUP, "v1", "validatingadmissionpolicybindings");
 /// What the audit log is told about a failure under `validationActions: [Audit]`.
@@ -39,76 +33,13 @@ const AUDITED: &str = "validation.policy.admission.k8s.io/validation_failure";
 /// Longest value of an audit annotation, in bytes.
 const MAX_ANNOTATION: usize = 10 * 1024;
 
-/// The compiled policies of a registry.
-#[derive(Default)]
-pub struct Policies {
-    compiled: Mutex<Compiled>,
-}
-
-#[derive(Default)]
-struct Compiled {
-    policies: Snapshot,
-    bindings: Snapshot,
-    known: Vec<(ObjectRef, Arc<Policy>)>,
-    all: Arc<[Bound]>,
-}
-
-/// A policy with its bindings.
-#[derive(Clone)]
-pub struct Bound {
-    policy: Arc<Policy>,
-    bindings: Arc<[Binding]>,
-}
-
-impl Policies {
-    /// The policies that are bound, in the order of names.
-    fn current(&self, registry: &Registry) -> Arc<[Bound]> {
-        let (Ok(policies), Ok(bindings)) = (registry.resource(&POLICIES), registry.resource(&BINDINGS))
-        else {
-            return Arc::default();
-        };
-        let (bindings, _) = bindings.cache.snapshot();
-        if bindings.is_empty() {
-            return Arc::default();
-        }
-        let (policies, _) = policies.cache.snapshot();
-        let mut compiled = self.compiled.lock();
-        if !compiled.policies.ptr_eq(&policies) || !compiled.bindings.ptr_eq(&bindings) {
-            compiled.renew(policies, bindings);
-        }
-        compiled.all.clone()
-    }
-}
-
-impl Compiled {
-    fn renew(&mut self, policies: Snapshot, bindings: Snapshot) {
-        let mut known = std::mem::take(&mut self.known);
-        for object in policies.values() {
-            let at = known.iter().position(|(seen, _)| Arc::ptr_eq(seen, object));
-            let entry = match at {
-                Some(at) => known.swap_remove(at),
-                None => (object.clone(), Arc::new(Policy::read(object))),
-            };
-            self.known.push(entry);
-        }
-        let read: Vec<Binding> = bindings.values().filter_map(Binding::read).collect();
-        let bound = |policy: &Arc<Policy>| {
-            let bindings: Arc<[Binding]> =
-                read.iter().filter(|binding| binding.policy == policy.name).cloned().collect();
-            (!bindings.is_empty()).then(|| Bound { policy: policy.clone(), bindings })
-        };
-        self.all = self.known.iter().filter_map(|(_, policy)| bound(policy)).collect();
-        (self.policies, self.bindings) = (policies, bindings);
-    }
-}
-
 /// Holds a request against the policies.
 pub async fn validate(
     attributes: &Attributes<'_>,
     object: Option<&Value>,
     context: &mut Context,
 ) -> Result<(), Status> {
-    if webhooks::is_exempt(attributes.resource.gvr()) {
+    if policies::is_exempt(attributes.resource.gvr()) {
         return Ok(());
     }
     let registry = attributes.registry;
@@ -135,7 +66,7 @@ struct Run<'a, 'b> {
 }
 
 impl Run<'_, '_> {
-    async fn policy(&mut self, bound: &Bound) {
+    async fn policy(&mut self, bound: &Bound<Policy>) {
         let policy = &bound.policy;
         let programs = match &policy.programs {
             Ok(programs) => programs,
@@ -149,11 +80,10 @@ impl Run<'_, '_> {
         let subject = Subject::new(self.attributes, self.object, &def, self.context);
         for binding in bound.bindings.iter() {
             let configured = match &binding.matches {
-                Some(Ok(matches)) => {
+                Some(matches) => {
                     let found = matches.matches(self.attributes, self.object);
                     found.map(|def| def.is_some()).map_err(|error| error.to_string())
                 }
-                Some(Err(error)) => Err(error.clone()),
                 None => Ok(true),
             };
             let params = match configured {

@@ -66,6 +66,22 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
 metadata: {name: plain}
 spec: {policyName: plain, validationActions: [Deny]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: scales}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [UPDATE], resources: [deployments/scale]}
+  validations:
+  - {expression: object.kind == 'Scale' && oldObject.kind == 'Scale' && request.kind.kind == 'Scale'}
+  - {expression: object.spec.replicas <= 4, message: too large a scale}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: scales}
+spec: {policyName: scales, validationActions: [Deny]}
 ";
 
 pub fn validating(cluster: &mut Cluster) {
@@ -90,6 +106,12 @@ pub fn validating(cluster: &mut Cluster) {
     ]);
     namespace.kubectl(&["annotate", "deployment/one", "a=b"]).fails().says(&["at most 3 replicas"]);
     namespace.kubectl(&["label", "deployment/one", "exempt=yes"]).ok();
+    // What is shown of a scale is the scale.
+    let scale = |replicas: &str| namespace.kubectl(&["scale", "deployment/two", "--replicas", replicas]);
+    scale("5").fails().says(&[
+        "ValidatingAdmissionPolicy 'scales' with binding 'scales' denied request: too large a scale",
+    ]);
+    scale("2").ok();
     // A warning lets the object through.
     namespace.kubectl(&["create", "configmap", "xyz"]).ok().says(&[
         "Warning: Validation failed for ValidatingAdmissionPolicy 'names' with binding 'warns': failed expression: !object.metadata.name.startsWith('x')",
@@ -157,6 +179,151 @@ webhooks:
     namespace.kubectl_stdin(&["create", "-f", "-"], conditions).fails().says(&[
         "webhooks[0].matchConditions[0].expression: Invalid value: \"nobody == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'nobody'",
     ]);
+}
+
+const MUTATING: &str = "
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicy
+metadata: {name: a-labels}
+spec:
+  reinvocationPolicy: IfNeeded
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}
+  matchConditions:
+  - {name: not-exempt, expression: '!(\"exempt\" in object.metadata.?labels.orValue({}))'}
+  variables:
+  - {name: team, expression: params.data.team}
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: >
+        Object{metadata: Object.metadata{labels: {'team': variables.team}},
+          spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{
+            containers: object.spec.template.spec.containers.map(c,
+              Object.spec.template.spec.containers{name: c.name, imagePullPolicy: 'Never'})}}}}
+  - patchType: JSONPatch
+    jsonPatch:
+      expression: >
+        [JSONPatch{op: 'test', path: '/spec/replicas', value: object.spec.replicas},
+         JSONPatch{op: 'add', path: '/metadata/annotations', value: {'by': request.userInfo.username}},
+         JSONPatch{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey('example.com/count'),
+           value: string(size(object.metadata.labels))}]
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: labels}
+spec:
+  policyName: a-labels
+  paramRef: {name: team, parameterNotFoundAction: Deny}
+  matchResources:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: mutating}}
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicy
+metadata: {name: b-second}
+spec:
+  failurePolicy: Fail
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: 'Object{metadata: Object.metadata{labels: {\"second\": \"yes\"}}}'
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: second}
+spec:
+  policyName: b-second
+  matchResources:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: mutating}}
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicy
+metadata: {name: b-scales}
+spec:
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: ['*'], apiVersions: ['*'], operations: [UPDATE], resources: ['*/scale']}
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: 'object.spec.replicas > 3 ? Object{spec: Object.spec{replicas: 3}} : Object{}'
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: scales}
+spec: {policyName: b-scales}
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicy
+metadata: {name: c-fails}
+spec:
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [secrets]}
+  mutations:
+  - patchType: JSONPatch
+    jsonPatch: {expression: '[JSONPatch{op: \"remove\", path: \"/data/\" + object.metadata.name}]'}
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: fails}
+spec:
+  policyName: c-fails
+  matchResources:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: mutating}}
+";
+
+pub fn mutating(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("mutating");
+    namespace.kubectl_stdin(&["apply", "-f", "-"], MUTATING).ok();
+    namespace
+        .kubectl(&["get", "mutatingadmissionpolicies"])
+        .ok()
+        .matches(r"^NAME +MUTATIONS +PARAMKIND +AGE$")
+        .matches(r"^a-labels +2 +v1/ConfigMap +\S+$");
+    namespace
+        .kubectl(&["get", "mutatingadmissionpolicybindings", "labels"])
+        .ok()
+        .matches(r"^labels +a-labels +\*/team +\S+$");
+    let deploy =
+        |name: &str| namespace.kubectl(&["create", "deployment", name, "--image=example.com/none:1"]);
+    deploy("one").fails().says(&[
+        "policy 'a-labels' with binding 'labels' denied request: failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction",
+    ]);
+    namespace.kubectl(&["create", "configmap", "team", "--from-literal=team=blue"]).ok();
+    deploy("one").ok();
+    let shown = |path: &str| namespace.get("deployment/one", path);
+    assert_eq!(shown(".metadata.labels.team"), "blue");
+    assert_eq!(shown(".metadata.labels.second"), "yes");
+    assert_eq!(shown(".spec.template.spec.containers[0].imagePullPolicy"), "Never");
+    assert_eq!(shown(".spec.template.spec.containers[0].image"), "example.com/none:1");
+    assert_eq!(shown(".metadata.annotations.by"), "kubernetes-admin");
+    // The first policy saw, once more, what the second one added.
+    assert_eq!(shown(".metadata.annotations.example\\.com/count"), "3");
+    namespace.kubectl(&["scale", "deployment/one", "--replicas=7"]).ok();
+    assert_eq!(shown(".spec.replicas"), "3");
+    namespace.kubectl(&["create", "secret", "generic", "a", "--from-literal=a=b"]).ok();
+    assert_eq!(namespace.get("secret/a", ".data"), "");
+    namespace.kubectl(&["create", "secret", "generic", "c", "--from-literal=a=b"]).fails().says(&[
+        "policy 'c-fails' with binding 'fails' denied request: JSONPath: remove operation does not apply: doc is missing path: \"/data/c\"",
+    ]);
+    let all = ["delete", "mutatingadmissionpolicies,mutatingadmissionpolicybindings", "--all"];
+    namespace.kubectl(&all).ok();
+    namespace.kubectl(&["create", "secret", "generic", "c", "--from-literal=a=b"]).ok();
+    let broken =
+        MUTATING.replace("Object{metadata: Object.metadata{labels: {\"second\": \"yes\"}}}", "object");
+    namespace.kubectl_stdin(&["create", "-f", "-"], &broken).fails().says(&[
+        "The MutatingAdmissionPolicy \"b-second\" is invalid: spec.mutations[0].applyConfiguration.expression: Invalid value: \"object\": must evaluate to Object",
+    ]);
+    namespace.kubectl(&all).ok();
 }
 
 const DEFINITION: &str = "

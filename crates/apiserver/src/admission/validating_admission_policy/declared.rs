@@ -52,7 +52,7 @@ impl Reader<'_> {
             }
         }
         self.around.pop();
-        let object = ObjectType { name: definition.name.to_string(), fields };
+        let object = ObjectType { name: definition.name.to_string(), fields, open: false };
         let decl = Arc::new(Decl::object(Arc::new(object), 2));
         self.known.insert(id, decl.clone());
         decl

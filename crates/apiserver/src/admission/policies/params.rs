@@ -2,11 +2,33 @@
 
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::policy::{ParamKind, ParamRef};
 use crate::admission::Attributes;
 use crate::admission::namespace_lifecycle::NAMESPACES;
+
+/// The kind of a policy's parameters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParamKind {
+    #[serde(default)]
+    pub api_version: String,
+    #[serde(default)]
+    pub kind: String,
+}
+
+/// Where a binding finds its parameters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParamRef {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub namespace: String,
+    pub selector: Option<Value>,
+    pub parameter_not_found_action: Option<String>,
+}
 
 /// The objects that a policy is evaluated with, once with each: one `None` where it uses none.
 pub async fn of(
