@@ -6,6 +6,7 @@ mod cluster;
 mod custom;
 mod debug;
 mod declared;
+mod fairness;
 mod generators;
 mod objects;
 mod pods;
@@ -79,6 +80,8 @@ fn main() -> ExitCode {
         .check("priority", admission::priority)
         .check("a validating policy denies, warns, and has parameters", policies::validating)
         .check("a policy that cannot be is refused", policies::refused)
+        .check("mutating policies apply, patch, see each other, and fail", policies::mutating)
+        .check("an overloaded priority level", fairness::overload)
         .check("types of a policy", policies::types)
         .check("rules of a custom resource", policies::rules)
         .check("run and delete a pod", pods::run)
