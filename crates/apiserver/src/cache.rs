@@ -3,7 +3,8 @@
 //! One [`Cache`] per stored resource: an ordered persistent map (a snapshot is a pointer) and a
 //! bounded window of the latest events. Readers never wait for writers beyond a pointer copy.
 //! Watchers hold no queue: each has a cursor into the window, so a slow one costs nothing and one
-//! that falls out of the window is told to list again (410).
+//! that falls out of the window is told to list again (410). One that wants a few objects only is woken by
+//! their events alone ([`Pinned`]).
 //!
 //! Invariants: events enter in the order of revisions; an object's bytes carry the revision of its
 //! header; a write is acknowledged to its client only after the cache shows it.
@@ -24,8 +25,12 @@ use crate::fields::FieldReader;
 use crate::frames::{FrameBudget, Frames};
 
 mod idle;
+mod pins;
+
+pub use pins::{Pin, Pinned};
 
 use idle::Idle;
+use pins::Pins;
 
 /// Objects by `namespace/name`, or by `name` for resources of the cluster.
 pub type Snapshot = OrdMap<Arc<str>, ObjectRef>;
@@ -103,6 +108,7 @@ struct State {
     oldest: u64,
     /// The revision of the snapshot that it was filled from: what happened until then is in it.
     loaded: u64,
+    pins: Pins,
 }
 
 impl Cache {
@@ -115,6 +121,7 @@ impl Cache {
             window_bytes: 0,
             oldest: 0,
             loaded: 0,
+            pins: Pins::default(),
         };
         Cache {
             reader,
@@ -176,7 +183,7 @@ impl Cache {
         self.latest.subscribe()
     }
 
-    /// How many wait for events.
+    /// How many wait for any event.
     pub fn watchers(&self) -> usize {
         self.latest.receiver_count()
     }
@@ -219,6 +226,7 @@ impl Cache {
         state.loaded = revision;
         state.window.clear();
         state.window_bytes = 0;
+        state.pins.all_left(revision);
         Ok(())
     }
 
@@ -281,6 +289,7 @@ impl State {
     fn remember(&mut self, event: Event) {
         let now = event.at;
         self.window_bytes += event.change.retained();
+        self.pins.entered(&event);
         self.window.push_back(Arc::new(event));
         while let Some(first) = self.window.front() {
             let full = self.window.len() > WINDOW_EVENTS || self.window_bytes > WINDOW_BYTES;
@@ -290,6 +299,7 @@ impl State {
             }
             self.window_bytes -= first.change.retained();
             self.oldest = first.revision;
+            self.pins.left(first);
             self.window.pop_front();
         }
     }

@@ -13,7 +13,7 @@ use sampan_api::{Object, Status};
 use sampan_client::WatchEvent;
 use tokio::sync::watch;
 
-use crate::cache::{Change, Event, with_revision};
+use crate::cache::{Change, Event, Expired, Pinned, with_revision};
 use crate::registry::{Registry, Resource, Selection};
 
 /// Events that one step of a watcher reads at most.
@@ -81,12 +81,38 @@ impl Seen {
     }
 }
 
+/// What wakes a watcher.
+enum Wakes {
+    /// Every event of the resource.
+    All(watch::Receiver<u64>),
+    /// The events of objects that have something in common, which its selection asks for.
+    Pinned(Pinned),
+}
+
+impl Wakes {
+    fn mark_seen(&mut self) {
+        match self {
+            Wakes::All(changed) => {
+                changed.borrow_and_update();
+            }
+            Wakes::Pinned(pinned) => pinned.mark_seen(),
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        match self {
+            Wakes::All(changed) => changed.changed().await,
+            Wakes::Pinned(pinned) => pinned.changed().await,
+        }
+    }
+}
+
 /// One client's watch on one resource.
 pub struct Watcher {
     registry: Arc<Registry>,
     resource: Resource,
     selection: Selection,
-    changed: watch::Receiver<u64>,
+    wakes: Wakes,
     cursor: u64,
     /// What existed at the start and was not sent yet.
     initial: Option<Vec<ObjectRef>>,
@@ -99,7 +125,7 @@ impl Watcher {
         selection: Selection,
         start: Start,
     ) -> Result<Self, Status> {
-        let changed = resource.cache.subscribe();
+        let mut wakes = Wakes::All(resource.cache.subscribe());
         let (cursor, initial) = match start {
             Start::Existing => {
                 let (snapshot, revision) = resource.cache.snapshot();
@@ -111,7 +137,13 @@ impl Watcher {
                 (revision, None)
             }
         };
-        Ok(Watcher { registry, resource, selection, changed, cursor, initial })
+        if let Some(pin) = selection.pin(&resource.def)
+            // One that is too old already is told so when it is read.
+            && let Ok(pinned) = Pinned::new(resource.cache.clone(), pin, cursor)
+        {
+            wakes = Wakes::Pinned(pinned);
+        }
+        Ok(Watcher { registry, resource, selection, wakes, cursor, initial })
     }
 
     pub fn resource(&self) -> &Resource {
@@ -125,7 +157,7 @@ impl Watcher {
 
     /// The same, brought up to what other resources moved on to, where nothing is left to hand out.
     pub fn latest_revision(&mut self) -> u64 {
-        if let Ok((events, complete)) = self.resource.cache.events_after(self.cursor, 1)
+        if let Ok((events, complete)) = self.events_after(1)
             && events.is_empty()
         {
             self.cursor = complete;
@@ -133,8 +165,18 @@ impl Watcher {
         self.cursor
     }
 
+    fn events_after(&self, limit: usize) -> Result<(Vec<Arc<Event>>, u64), Expired> {
+        match &self.wakes {
+            Wakes::All(_) => self.resource.cache.events_after(self.cursor, limit),
+            Wakes::Pinned(pinned) => pinned.events_after(self.cursor, limit),
+        }
+    }
+
     /// How long to leave this watcher alone after it got something; none while watchers are few.
     pub fn pace(&self) -> Option<Duration> {
+        if matches!(self.wakes, Wakes::Pinned(_)) {
+            return None;
+        }
         let pace = WAKE * u32::try_from(self.resource.cache.watchers()).unwrap_or(u32::MAX);
         (pace >= *PACE.start()).then(|| pace.min(*PACE.end()))
     }
@@ -148,7 +190,7 @@ impl Watcher {
     /// longer served in this form. Cancelling it loses nothing.
     pub async fn changes(&mut self) -> Result<Vec<Seen>, Status> {
         loop {
-            self.changed.borrow_and_update();
+            self.wakes.mark_seen();
             let (chosen, is_full) = self.read()?;
             if !chosen.is_empty() {
                 return Ok(chosen);
@@ -157,7 +199,7 @@ impl Watcher {
                 continue;
             }
             tokio::select! {
-                changed = self.changed.changed() => if changed.is_err() {
+                changed = self.wakes.changed() => if changed.is_err() {
                     return Err(Status::unavailable("the server is shutting down"));
                 },
                 // Its last events came before its end.
@@ -168,10 +210,10 @@ impl Watcher {
 
     /// What came after the cursor and is selected, and whether there may be more.
     fn read(&mut self) -> Result<(Vec<Seen>, bool), Status> {
-        let (events, complete) = self.resource.cache.events_after(self.cursor, BATCH).map_err(|expired| {
+        let (events, complete) = self.events_after(BATCH).map_err(|expired| {
             Status::expired(format!("too old resource version: {} ({})", self.cursor, expired.oldest))
         })?;
-        let is_full = events.len() == BATCH;
+        let is_full = events.len() >= BATCH;
         let chosen = events
             .into_iter()
             .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))

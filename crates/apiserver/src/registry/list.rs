@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Duration;
 
 use super::{Registry, Resource};
-use crate::cache::Snapshot;
+use crate::cache::{Pin, Snapshot};
 
 /// How long a read waits for a revision that this server has not seen yet.
 const FRESH_WAIT: Duration = Duration::from_secs(3);
@@ -97,6 +97,19 @@ impl Selection {
             .filter(|(_, object)| self.matches(def, &object.header))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// What all its objects have in common, where the selectors say so.
+    pub fn pin(&self, def: &ResourceDef) -> Option<Pin> {
+        if let Some(name) = self.fields.exact("metadata.name").filter(|name| !name.is_empty()) {
+            return Some(match &self.namespace {
+                Some(namespace) => Pin::Key(format!("{namespace}/{name}").into()),
+                None if !self.namespaced => Pin::Key(name.into()),
+                None => Pin::Name(name.into()),
+            });
+        }
+        let mut fields = def.fields.iter().enumerate();
+        fields.find_map(|(at, field)| Some(Pin::Field(at, self.fields.exact(&field.name)?.into())))
     }
 
     fn selects_all_of_its_namespace(&self) -> bool {
