@@ -24,7 +24,7 @@ pub mod testing;
 pub mod typed;
 
 pub use informer::{Informer, InformerEvent};
-pub use queue::WorkQueue;
+pub use queue::{QueueFamilies, WorkQueue};
 pub use remote::RemoteBackend;
 pub use typed::{Api, Client};
 

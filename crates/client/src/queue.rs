@@ -9,6 +9,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+mod metrics;
+
+pub use metrics::QueueFamilies;
+
+use metrics::Observed;
+
 /// The first delay after a failure; it doubles with each further one.
 const BASE_DELAY: Duration = Duration::from_millis(5);
 /// The longest delay after failures.
@@ -44,6 +50,7 @@ struct State<K> {
     later: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
     closed: bool,
+    observed: Option<Observed<K>>,
 }
 
 impl<K: Clone + Eq + Hash> Default for WorkQueue<K> {
@@ -54,6 +61,15 @@ impl<K: Clone + Eq + Hash> Default for WorkQueue<K> {
 
 impl<K: Clone + Eq + Hash> WorkQueue<K> {
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// A queue that tells about itself under a name.
+    pub fn observed(families: &QueueFamilies, name: &str) -> Self {
+        Self::with(Some(families.of(name)))
+    }
+
+    fn with(observed: Option<Observed<K>>) -> Self {
         let state = State {
             ready: VecDeque::new(),
             dirty: HashSet::new(),
@@ -61,6 +77,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             later: HashMap::new(),
             failures: HashMap::new(),
             closed: false,
+            observed,
         };
         WorkQueue { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
     }
@@ -95,6 +112,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             let failures = state.failures.entry(key.clone()).or_insert(0);
             let delay = BASE_DELAY.saturating_mul(1 << (*failures).min(16)).min(MAX_DELAY);
             *failures = failures.saturating_add(1);
+            if let Some(observed) = &state.observed {
+                observed.retried();
+            }
             delay
         };
         self.add_after(key, delay);
@@ -119,6 +139,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
                     state.working.insert(key.clone());
+                    if let Some(observed) = &mut state.observed {
+                        observed.begun(&key);
+                    }
                     if state.ready.is_empty() {
                         state.shrink();
                     } else {
@@ -144,6 +167,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     pub fn done(&self, key: &K) {
         let mut state = self.shared.state.lock();
         state.working.remove(key);
+        if let Some(observed) = &mut state.observed {
+            observed.done(key);
+        }
         if state.dirty.contains(key) {
             state.ready.push_back(key.clone());
             drop(state);
@@ -172,6 +198,9 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn enqueue(&mut self, key: K) {
         if !self.dirty.insert(key.clone()) {
             return;
+        }
+        if let Some(observed) = &mut self.observed {
+            observed.added(&key);
         }
         if !self.working.contains(&key) {
             self.ready.push_back(key);
@@ -237,6 +266,31 @@ mod tests {
         queue.retry("a");
         queue.next().await;
         assert!(before.elapsed() <= BASE_DELAY + Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_tells_how_long_its_keys_wait_and_are_worked_on() {
+        let registry = sampan_base::metrics::Registry::default();
+        let queue = WorkQueue::observed(&QueueFamilies::new(&registry), "q");
+        queue.add("a");
+        queue.add("a");
+        queue.add("b");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        queue.next().await;
+        queue.add("a");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        queue.done(&"a");
+        queue.retry("b");
+        let told = registry.encode(sampan_base::metrics::Format::Text);
+        for line in [
+            "workqueue_adds_total{name=\"q\"} 3",
+            "workqueue_depth{name=\"q\"} 2",
+            "workqueue_retries_total{name=\"q\"} 1",
+            "workqueue_queue_duration_seconds_sum{name=\"q\"} 3",
+            "workqueue_work_duration_seconds_sum{name=\"q\"} 2",
+        ] {
+            assert!(told.contains(line), "{line} is in\n{told}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -45,7 +45,8 @@ impl Fleet {
     }
 
     pub fn add(&mut self, controller: impl Controller) {
-        self.members.push((Arc::new(controller), WorkQueue::new()));
+        let queue = WorkQueue::observed(&self.shared.config.queues, controller.name());
+        self.members.push((Arc::new(controller), queue));
     }
 
     /// Starts the workers, and hands every change to every controller.

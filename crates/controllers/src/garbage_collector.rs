@@ -48,7 +48,7 @@ pub(crate) struct GarbageCollector {
 
 impl GarbageCollector {
     pub fn start(shared: Arc<Shared>) -> Self {
-        let queue = WorkQueue::new();
+        let queue = WorkQueue::observed(&shared.config.queues, "garbage-collector");
         let (ready, is_ready) = watch::channel(false);
         let collector = Arc::new(Collector {
             shared,

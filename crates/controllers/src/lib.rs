@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use sampan_base::drain::Shutdown;
-use sampan_client::Client;
 use sampan_client::events::EventRecorder;
+use sampan_client::{Client, QueueFamilies};
 
 mod claim;
 mod cluster_role_aggregation;
@@ -54,6 +54,8 @@ use view::View;
 pub struct ControllersConfig {
     /// The certificate authority that pods trust the API server by, in PEM.
     pub ca_pem: String,
+    /// Where the queues are counted.
+    pub queues: QueueFamilies,
 }
 
 /// What every controller works with.

@@ -56,7 +56,7 @@ type Feed = mpsc::UnboundedSender<(Gvr, InformerEvent)>;
 impl ResourceQuotas {
     pub fn start(shared: Arc<Shared>) -> Self {
         let (feed, events) = mpsc::unbounded_channel();
-        let queue = WorkQueue::new();
+        let queue = WorkQueue::observed(&shared.config.queues, "resourcequota");
         let counter = Arc::new(Counter {
             quotas: inform(&shared, QUOTAS, &feed),
             shared,

@@ -35,7 +35,7 @@ impl Bench {
         let (events, _) = EventRecorder::new(client.clone(), "controller-manager", "");
         let (view, feed) = View::start(&client);
         view.synced().await;
-        let config = ControllersConfig { ca_pem: "the certificate".to_owned() };
+        let config = ControllersConfig { ca_pem: "the certificate".to_owned(), queues: Default::default() };
         Bench { shared: Arc::new(Shared { client, view, events, config }), feed: Some(feed), table }
     }
 

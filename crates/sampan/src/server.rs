@@ -16,8 +16,9 @@ use sampan_apiserver::strategy::service::Allocators;
 use sampan_apiserver::{ApiServer, Surroundings, bootstrap, listener};
 use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
+use sampan_client::QueueFamilies;
 use sampan_controllers::ControllersConfig;
-use sampan_scheduler::SchedulerConfig;
+use sampan_scheduler::{SchedulerConfig, SchedulerMetrics};
 use sampan_storage::{Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,13 +93,14 @@ fn start_control(server: &Arc<ApiServer>, pki: &Pki, tasks: &mut Tasks, readines
     let client = |name: &str| server.client(User::component(name, &[MASTERS_GROUP]));
     let (gate, shutdown) = (readiness.gate("scheduler"), tasks.shutdown());
     let scheduler = client("system:kube-scheduler");
+    let metrics = server.metrics.registry();
+    let config = SchedulerConfig { metrics: SchedulerMetrics::new(metrics), ..SchedulerConfig::default() };
     tasks.spawn("scheduler", async move {
-        sampan_scheduler::run(scheduler, SchedulerConfig::default(), || gate.open(), shutdown.requested())
-            .await;
+        sampan_scheduler::run(scheduler, config, || gate.open(), shutdown.requested()).await;
     });
     let (gate, shutdown) = (readiness.gate("controllers"), tasks.shutdown());
     let controllers = client("system:kube-controller-manager");
-    let config = ControllersConfig { ca_pem: pki.ca_pem().to_owned() };
+    let config = ControllersConfig { ca_pem: pki.ca_pem().to_owned(), queues: QueueFamilies::new(metrics) };
     tasks.spawn("controllers", async move {
         sampan_controllers::run(controllers, config, || gate.open(), shutdown).await;
     });

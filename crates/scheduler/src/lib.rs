@@ -14,6 +14,7 @@ pub mod cluster;
 mod fixtures;
 pub mod framework;
 pub mod labels;
+pub mod metrics;
 pub mod node;
 pub mod plugins;
 pub mod pod;
@@ -21,4 +22,5 @@ pub mod queue;
 pub mod resources;
 pub mod scheduler;
 
+pub use metrics::SchedulerMetrics;
 pub use scheduler::{SchedulerConfig, run};

@@ -26,6 +26,17 @@ pub struct Queue {
     pods: HashMap<Box<str>, Waiting>,
     ready: BTreeSet<Order>,
     backoff: BTreeSet<(Instant, Box<str>)>,
+    gated: usize,
+    refused: usize,
+}
+
+/// How many pods wait, and for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub active: usize,
+    pub backoff: usize,
+    pub unschedulable: usize,
+    pub gated: usize,
 }
 
 struct Waiting {
@@ -72,7 +83,9 @@ impl Queue {
         match waiting.place {
             Place::Ready => drop(self.ready.remove(&order(&waiting.pod))),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, uid.into()))),
-            Place::Gated | Place::Refused { .. } | Place::Taken => {}
+            Place::Gated => self.gated -= 1,
+            Place::Refused { .. } => self.refused -= 1,
+            Place::Taken => {}
         }
     }
 
@@ -80,7 +93,9 @@ impl Queue {
         match &waiting.place {
             Place::Ready => drop(self.ready.insert(order(&waiting.pod))),
             Place::Backoff(until) => drop(self.backoff.insert((*until, waiting.pod.uid.clone()))),
-            Place::Gated | Place::Refused { .. } | Place::Taken => {}
+            Place::Gated => self.gated += 1,
+            Place::Refused { .. } => self.refused += 1,
+            Place::Taken => {}
         }
         self.pods.insert(waiting.pod.uid.clone(), waiting);
     }
@@ -149,6 +164,15 @@ impl Queue {
     /// The latest state of a pod that waits.
     pub fn get(&self, uid: &str) -> Option<&Arc<PodInfo>> {
         self.pods.get(uid).map(|waiting| &waiting.pod)
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            active: self.ready.len(),
+            backoff: self.backoff.len(),
+            unschedulable: self.refused,
+            gated: self.gated,
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -20,6 +20,7 @@ use crate::algorithm::{Algorithm, Decision, Refusal};
 use crate::cluster::{Budget, Cluster, NodeChange, WorkloadKind};
 use crate::framework::Refusers;
 use crate::labels::{Labels, selector};
+use crate::metrics::{Attempt, SchedulerMetrics};
 use crate::node::NodeSpec;
 use crate::pod::{Classes, DEFAULT_SCHEDULER, PodInfo};
 use crate::queue::Queue;
@@ -41,11 +42,16 @@ pub struct SchedulerConfig {
     pub name: String,
     /// Writes to the API, most of them bindings, at a time.
     pub writes_in_flight: usize,
+    pub metrics: SchedulerMetrics,
 }
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
-        SchedulerConfig { name: DEFAULT_SCHEDULER.to_owned(), writes_in_flight: 128 }
+        SchedulerConfig {
+            name: DEFAULT_SCHEDULER.to_owned(),
+            writes_in_flight: 128,
+            metrics: SchedulerMetrics::default(),
+        }
     }
 }
 
@@ -82,6 +88,7 @@ pub async fn run(
         } else {
             false
         };
+        scheduler.config.metrics.pending(scheduler.queue.counts());
         tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -303,19 +310,25 @@ impl Scheduler {
                 return false;
             }
             let Some(pod) = self.queue.next(Instant::now()) else { return false };
-            match self.algorithm.schedule(&self.cluster, &pod) {
-                Decision::Assign { node } => self.assign(pod, node),
-                Decision::Refuse(refusal) => self.refuse(&pod, refusal),
+            let began = std::time::Instant::now();
+            let decision = self.algorithm.schedule(&self.cluster, &pod);
+            self.config.metrics.decided(began);
+            match decision {
+                Decision::Assign { node } => self.assign(pod, node, began),
+                Decision::Refuse(refusal) => {
+                    self.config.metrics.attempted(&self.config.name, Attempt::Unschedulable, began);
+                    self.refuse(&pod, refusal);
+                }
             }
         }
         true
     }
 
-    fn assign(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
+    fn assign(&mut self, pod: Arc<PodInfo>, node: Arc<str>, began: std::time::Instant) {
         self.cluster.forget_nomination(&pod.uid);
         self.cluster.assume(pod.clone(), &node);
         self.minds = self.minds.and(Refusers::INTER_POD_AFFINITY);
-        self.tasks.spawn(self.writer.clone().bind(pod, node));
+        self.tasks.spawn(self.writer.clone().bind(pod, node, began));
     }
 
     fn refuse(&mut self, pod: &Arc<PodInfo>, refusal: Refusal) {
@@ -357,12 +370,14 @@ impl Scheduler {
 
     fn finish(&mut self, finished: Result<Finished, tokio::task::JoinError>, feeds: &Feeds) {
         match finished {
-            Ok(Finished::Bound { pod, node, result: Ok(()) }) => {
+            Ok(Finished::Bound { pod, node, began, result: Ok(()) }) => {
+                self.config.metrics.attempted(&self.config.name, Attempt::Scheduled, began);
                 self.queue.remove(&pod.uid);
                 let text = format!("Successfully assigned {} to {node}", pod.key());
                 self.recorder.event(&execute::reference(&pod), EventType::Normal, "Scheduled", text);
             }
-            Ok(Finished::Bound { pod, node, result: Err(status) }) => {
+            Ok(Finished::Bound { pod, node, began, result: Err(status) }) => {
+                self.config.metrics.attempted(&self.config.name, Attempt::Error, began);
                 tracing::info!(pod = pod.key(), %node, %status, "a binding failed");
                 self.unbound(&pod, &status, feeds);
             }

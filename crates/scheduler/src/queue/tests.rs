@@ -55,3 +55,23 @@ async fn an_update_that_matters_ends_the_wait() {
     queue.set(pod("p", json!({ "metadata": { "labels": { "k": "v" } }, "spec": { "priority": 0 } })));
     assert_eq!(names(&mut queue, now).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_counted_by_what_for() {
+    let mut queue = Queue::default();
+    let now = Instant::now();
+    for name in ["a", "b", "c"] {
+        queue.set(waiting(name, 0, "2026-01-01T00:00:00Z"));
+    }
+    queue.set(pod("gated", json!({ "spec": { "schedulingGates": [{ "name": "g" }] } })));
+    let first = queue.next(now).expect("three are ready");
+    let second = queue.next(now).expect("two are ready");
+    queue.refused(&first.uid, Refusers::NODE_RESOURCES_FIT, now);
+    queue.failed(&second.uid, now);
+    assert_eq!(queue.counts(), Counts { active: 1, backoff: 1, unschedulable: 1, gated: 1 });
+    queue.wake(Refusers::ALL, now);
+    assert_eq!(queue.counts(), Counts { active: 1, backoff: 2, unschedulable: 0, gated: 1 });
+    queue.next(now);
+    queue.set(waiting("gated", 0, "2026-01-01T00:00:00Z"));
+    assert_eq!(queue.counts(), Counts { active: 1, backoff: 2, unschedulable: 0, gated: 0 });
+}

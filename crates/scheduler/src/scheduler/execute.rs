@@ -1,6 +1,7 @@
 //! What the scheduler tells the API: bindings, conditions, and who must go.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
@@ -20,6 +21,8 @@ pub enum Finished {
     Bound {
         pod: Arc<PodInfo>,
         node: Arc<str>,
+        /// When the pod was taken up.
+        began: Instant,
         result: Result<(), Box<Status>>,
     },
     /// Conditions that were not written are told with the next attempt.
@@ -51,7 +54,7 @@ pub fn reference(pod: &PodInfo) -> ObjectReference {
 
 impl Writer {
     /// Binds a pod to its node.
-    pub async fn bind(self, pod: Arc<PodInfo>, node: Arc<str>) -> Finished {
+    pub async fn bind(self, pod: Arc<PodInfo>, node: Arc<str>, began: Instant) -> Finished {
         let binding = Binding {
             metadata: ObjectMeta {
                 namespace: Some(pod.namespace.to_string()),
@@ -67,7 +70,7 @@ impl Writer {
         };
         let pods = self.client.namespaced::<Pod>(&pod.namespace);
         let result = pods.create_subresource(&pod.name, "binding", &binding).await;
-        Finished::Bound { pod, node, result: result.map(drop).map_err(Box::new) }
+        Finished::Bound { pod, node, began, result: result.map(drop).map_err(Box::new) }
     }
 
     /// Makes room for a pod where that was decided, and says in its status why it waits.
