@@ -17,6 +17,7 @@ use crate::route::ResourceRoute;
 use crate::streaming::{self, CommandQuery, ContainerRef, QueryError, UpgradeResponse};
 
 mod admit;
+mod node;
 mod proxy;
 
 /// Where a pod's containers are listed.

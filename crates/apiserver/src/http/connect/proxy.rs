@@ -7,14 +7,14 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rand::seq::IndexedRandom;
 use sampan_api::{Gvr, Status};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::{ResponseBody, answer};
 use crate::ApiServer;
 use crate::proxy::{self, Manner, Target};
 use crate::route::ResourceRoute;
 
-const PODS: Gvr = Gvr::new("", "v1", "pods");
+pub(super) const PODS: Gvr = Gvr::new("", "v1", "pods");
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
 const ENDPOINTS: Gvr = Gvr::new("", "v1", "endpoints");
 
@@ -34,7 +34,11 @@ pub async fn proxy(
     let (scheme, authority) = match route.gvr.resource.as_ref() {
         "pods" => pod(server, namespace, name)?,
         "services" => service(server, namespace, name)?,
-        _ => return node(server, name, rest),
+        _ => {
+            let node = split_name(name)
+                .ok_or_else(|| Status::bad_request(format!("invalid node request {name:?}")))?;
+            return super::node::answer(server, node.1, rest, &request).await;
+        }
     };
     let path = if rest.is_empty() { "/" } else { rest };
     let path = match uri.query() {
@@ -199,41 +203,10 @@ fn places<'a>(subsets: &'a [Value], port: &'a str) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// What of a kubelet's own API this node can say.
-fn node(server: &ApiServer, name: &str, rest: &str) -> Result<Response<ResponseBody>, Status> {
-    let (_, name, _) =
-        split_name(name).ok_or_else(|| Status::bad_request(format!("invalid node request {name:?}")))?;
-    server.registry.get(&Gvr::new("", "v1", "nodes"), None, name)?;
-    server.node()?;
-    match rest.trim_end_matches('/') {
-        "/healthz" => Ok(answer::text(StatusCode::OK, "ok")),
-        "/pods" => {
-            let list = pods_of(server, name)?;
-            let json = http::HeaderValue::from_static("application/json");
-            Ok(answer::with_type(StatusCode::OK, json, list.to_string()))
-        }
-        other => {
-            let mut status =
-                Status::failure(404, "NotFound", format!("node {name:?} does not serve {other:?}"));
-            status.details = Some(Default::default());
-            Err(status)
-        }
-    }
-}
-
-fn pods_of(server: &ApiServer, node: &str) -> Result<Value, Status> {
-    let mut items = Vec::new();
-    for pod in server.registry.resource(&PODS)?.cache.snapshot().0.values() {
-        let value: Value = pod.decode().map_err(Status::internal)?;
-        if value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node) {
-            items.push(value);
-        }
-    }
-    Ok(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
