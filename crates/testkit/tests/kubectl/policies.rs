@@ -311,7 +311,7 @@ pub fn mutating(cluster: &mut Cluster) {
     namespace.kubectl(&["scale", "deployment/one", "--replicas=7"]).ok();
     assert_eq!(shown(".spec.replicas"), "3");
     namespace.kubectl(&["create", "secret", "generic", "a", "--from-literal=a=b"]).ok();
-    assert_eq!(namespace.get("secret/a", ".data"), "");
+    assert_eq!(namespace.get("secret/a", ".data.a"), "");
     namespace.kubectl(&["create", "secret", "generic", "c", "--from-literal=a=b"]).fails().says(&[
         "policy 'c-fails' with binding 'fails' denied request: JSONPath: remove operation does not apply: doc is missing path: \"/data/c\"",
     ]);
