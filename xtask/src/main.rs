@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod run;
 mod test;
 mod tools;
@@ -42,6 +43,17 @@ enum Task {
         /// Only these: start, idle, pods, api, writes, container, size; and build, which takes long
         parts: Vec<String>,
     },
+    /// Look for inputs that break what reads bytes from outside
+    Fuzz {
+        /// Only these targets, as in fuzz/fuzz_targets
+        targets: Vec<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// How many targets run at once
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+    },
     /// Make the table of the API's types anew from the crate k8s-openapi
     GenerateSchemas,
 }
@@ -52,6 +64,7 @@ fn main() -> ExitCode {
         Task::Test { parts } => test::test(&parts),
         Task::Check => check::check(),
         Task::Bench { parts } => bench::bench(&parts),
+        Task::Fuzz { targets, seconds, jobs } => fuzz::fuzz(&targets, seconds, jobs),
         Task::GenerateSchemas => generate_schemas(),
     };
     match result {

@@ -16,6 +16,9 @@ pub struct Tool {
     package: &'static str,
 }
 
+/// What libFuzzer is compiled with.
+pub const CPLUSPLUS: Tool =
+    Tool { name: "a C++ compiler", files: &["/usr/bin/c++", "/usr/local/bin/c++"], package: "g++" };
 /// Filters system calls; linked into the binary.
 pub const SECCOMP: Tool =
     Tool { name: "libseccomp's headers", files: &["/usr/include/seccomp.h"], package: "libseccomp-dev" };

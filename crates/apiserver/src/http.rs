@@ -26,6 +26,7 @@ mod body;
 mod chain;
 mod connect;
 mod form;
+pub mod fuzzing;
 mod health;
 mod list;
 mod negotiate;

@@ -50,7 +50,7 @@ pub use list::{Page, RevisionMatch, Selection};
 pub use managed::{MAX_MANAGER, manager_of_agent};
 pub use metadata::{differs_in_spec, metadata as metadata_of, timestamp};
 pub(crate) use read_body::check_object;
-pub use read_body::{BodyFormat, MAX_BODY, decode_value};
+pub use read_body::{BodyFormat, MAX_BODY, decode_applied, decode_value};
 pub use subresources::read_delete_options;
 pub use write::{Part, Place};
 

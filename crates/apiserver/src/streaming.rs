@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 mod command;
 mod forward;
+pub mod fuzzing;
 mod logs;
 mod multiplex;
 mod query;

@@ -25,6 +25,7 @@ use crate::{Backend, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, 
 
 mod connect;
 mod decode;
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 mod token;

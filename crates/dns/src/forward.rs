@@ -98,6 +98,17 @@ impl Forwarder {
         outcome.map(|message| sections(Message::clone(&message)))
     }
 
+    /// Takes what an upstream server sent, whatever the number that it bears, as the answer to a question.
+    pub(crate) fn received(&self, key: &Key, bytes: &[u8]) -> Result<Answer, ExchangeError> {
+        let mut question = exchange::question(key, true);
+        if let Some(id) = bytes.first_chunk() {
+            question.metadata.id = u16::from_be_bytes(*id);
+        }
+        let message = exchange::check(&question, bytes)?;
+        self.shared.cache.lock().insert(key.clone(), bytes, &message, Instant::now());
+        Ok(self.kept(key).unwrap_or_else(|| sections(message)))
+    }
+
     fn asking(&self, key: &Key) -> Asking {
         let mut under_way = self.shared.under_way.lock();
         if let Some(asking) = under_way.get(key).and_then(WeakShared::upgrade) {

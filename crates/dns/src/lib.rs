@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 mod cache;
 mod follow;
 mod forward;
+pub mod fuzzing;
 pub mod index;
 mod message;
 mod server;

@@ -36,7 +36,7 @@ pub struct Handler {
 }
 
 /// A question that is answered, or that needs an upstream server.
-enum Immediate {
+pub(crate) enum Immediate {
     Answered(Answer),
     Ask {
         key: Key,
@@ -47,7 +47,7 @@ enum Immediate {
 
 impl Handler {
     /// Answers from the index or the cache.
-    fn immediate(&self, question: &Question) -> Immediate {
+    pub(crate) fn immediate(&self, question: &Question) -> Immediate {
         let rotation = self.rotation.fetch_add(1, Ordering::Relaxed);
         let reply = self.zone.answer(&self.index.read(), question.name(), question.kind(), rotation);
         let own = |code, answers, authorities, additionals| {
@@ -94,7 +94,7 @@ impl Handler {
 }
 
 /// An upstream's answer behind the aliases that led to it, in the case of the question.
-fn complete(question: &Question, aliases: Vec<Record>, mut answer: Answer) -> Answer {
+pub(crate) fn complete(question: &Question, aliases: Vec<Record>, mut answer: Answer) -> Answer {
     if aliases.is_empty() {
         for record in answer.answers.iter_mut().filter(|record| record.name == *question.name()) {
             record.name = question.name().clone();

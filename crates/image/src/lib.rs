@@ -24,6 +24,7 @@
 
 pub mod archive;
 pub mod digest;
+pub mod fuzzing;
 pub mod image;
 pub mod limits;
 mod manifest;

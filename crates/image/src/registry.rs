@@ -20,6 +20,7 @@ use crate::store::ImageStore;
 
 mod auth;
 mod error;
+pub(crate) mod fuzzing;
 mod pull;
 mod session;
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub fn resolve_user(rootfs: &Path, user: &str) -> Result<ResolvedUser, UserError
     resolve(&passwd, &group, user)
 }
 
-fn resolve(passwd: &str, group: &str, user: &str) -> Result<ResolvedUser, UserError> {
+pub(crate) fn resolve(passwd: &str, group: &str, user: &str) -> Result<ResolvedUser, UserError> {
     let (user_part, group_part) = match user.split_once(':') {
         Some((_, group)) if group.contains(':') => return Err(UserError::Malformed(user.to_owned())),
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),

@@ -20,6 +20,7 @@ mod cgroup;
 pub mod cleanup;
 pub mod client;
 mod descriptors;
+pub mod fuzzing;
 mod log;
 mod oci;
 pub mod protocol;

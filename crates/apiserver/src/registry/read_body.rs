@@ -54,7 +54,7 @@ pub fn decode_value(body: &Body) -> Result<Decoded, Status> {
 
 /// Decodes a configuration to apply: YAML, of which JSON is a part that most clients send. Beside the
 /// value stand the keys that are given more than once.
-pub(super) fn decode_applied(body: &Body) -> Result<(Value, Vec<String>), Status> {
+pub fn decode_applied(body: &Body) -> Result<(Value, Vec<String>), Status> {
     let is_json = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if is_json
         && let Ok(decoded) = decode_value(&Body { format: BodyFormat::Json, ..body.clone() })

@@ -18,6 +18,7 @@ use super::{STREAM_CREATION_LIMIT, UpgradeResponse};
 
 mod connection;
 mod frame;
+pub(super) mod fuzzing;
 mod headers;
 #[cfg(test)]
 pub(super) mod testing;

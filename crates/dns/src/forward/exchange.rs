@@ -92,7 +92,7 @@ async fn ask_with(server: SocketAddr, key: &Key, edns: bool) -> Result<Received,
     Ok(received)
 }
 
-fn question(key: &Key, edns: bool) -> Message {
+pub(super) fn question(key: &Key, edns: bool) -> Message {
     let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.metadata.checking_disabled = key.checking_disabled;
@@ -141,7 +141,7 @@ async fn over_tcp(server: SocketAddr, question: &Message, bytes: &[u8]) -> Resul
 }
 
 /// Reads an answer and holds it against its question.
-fn check(question: &Message, bytes: &[u8]) -> Result<Message, ExchangeError> {
+pub(super) fn check(question: &Message, bytes: &[u8]) -> Result<Message, ExchangeError> {
     let counts = bytes.get(4..6).ok_or(ExchangeError::Mismatch)?;
     if bytes[..2] != question.metadata.id.to_be_bytes() || counts != [0, 1] {
         return Err(ExchangeError::Mismatch);

@@ -78,7 +78,7 @@ impl Reader {
     }
 }
 
-fn parse(mut block: &[u8]) -> Result<Pairs, HeaderError> {
+pub(super) fn parse(mut block: &[u8]) -> Result<Pairs, HeaderError> {
     let count = get_length(&mut block)?;
     if count > MAX_PAIRS {
         return Err(HeaderError::TooMany);
