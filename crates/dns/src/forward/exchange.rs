@@ -150,6 +150,8 @@ pub(super) fn check(question: &Message, bytes: &[u8]) -> Result<Message, Exchang
     let (asked, answered) = (&question.queries[0], message.queries.first());
     // Names are equal without regard to case.
     let fits = answered.is_some_and(|answered| answered == asked)
-        && message.metadata.message_type == MessageType::Response;
+        && message.metadata.message_type == MessageType::Response
+        // Messages of other kinds may hold records that no answer may.
+        && message.metadata.op_code == OpCode::Query;
     if fits { Ok(message) } else { Err(ExchangeError::Mismatch) }
 }
