@@ -294,6 +294,22 @@ fn proxies(cluster: &mut Cluster) {
         .ok()
         .text();
     raw(&format!("/api/v1/namespaces/proxies/pods/{}:8080/proxy/", pod.trim())).ok().has(&["one web-"]);
+    let node = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]).ok().text();
+    let of_node = |path: &str| raw(&format!("/api/v1/nodes/{}/proxy/{path}", node.trim()));
+    of_node("healthz").ok().is("ok");
+    let container = namespace.get(&format!("pod/{}", pod.trim()), ".spec.containers[0].name");
+    of_node(&format!("containerLogs/proxies/{}/{container}", pod.trim())).ok();
+    of_node(&format!("containerLogs/proxies/{}/nobody", pod.trim()))
+        .fails()
+        .says(&["container \"nobody\" not found in pod"]);
+    of_node("metrics").ok().has(&[
+        "workqueue_adds_total{name=\"deployment\"}",
+        "workqueue_depth{name=\"replicaset\"} ",
+        "workqueue_queue_duration_seconds_count{name=\"replicaset\"}",
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"}",
+        "scheduler_scheduling_attempt_duration_seconds_count{profile=\"default-scheduler\",result=\"scheduled\"}",
+        "scheduler_pending_pods{queue=\"unschedulable\"} ",
+    ]);
     raw("/api/v1/namespaces/proxies/services/web:81/proxy/")
         .fails()
         .says(&["no service port 81 found for service \"web\""]);
