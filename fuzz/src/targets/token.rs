@@ -75,7 +75,8 @@ pub fn run(data: &[u8]) {
     let token = signed(signer, rest);
     let Ok(verified) = signer.tokens.verify(&token, &[], &Everything, now) else { return };
     // What is accepted is what the claims say.
-    let claims: Value = serde_json::from_slice(rest).expect("it was read");
+    // Claims that nobody reads may hold what is no text.
+    let Ok(claims) = serde_json::from_slice::<Value>(rest) else { return };
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(claims["sub"], verified.user.name.as_str());
     assert_eq!(claims["kubernetes.io"]["serviceaccount"]["uid"], "u");
