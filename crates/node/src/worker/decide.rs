@@ -306,6 +306,8 @@ impl Decision {
                 ContainerKind::Sidecar => !others_busy && last_sidecar == Some(index),
                 ContainerKind::Init | ContainerKind::Main | ContainerKind::Ephemeral => true,
             };
+            // What an earlier process left is reached only once its sandbox is found again.
+            let turn = turn && state.sandbox_ready;
             if let (true, Phase::Running(running)) = (turn, &record.phase) {
                 record.phase = Phase::Stopping(running.clone());
                 let message = format!("Stopping container {}", record.name);

@@ -19,7 +19,11 @@ impl World {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec});
         let now = Timestamp::from_second(1_700_000_000).expect("in range");
         let pod = Arc::new(serde_json::from_value(pod).expect("a pod"));
-        World { state: PodState::new(pod, now), now, wake: None, ids: 0 }
+        let mut state = PodState::new(pod, now);
+        // Its sandbox is there, with the limits that it asks for.
+        state.sandbox_ready = true;
+        state.resize.limits = Some(resize::limits(&state));
+        World { state, now, wake: None, ids: 0 }
     }
 
     /// Decides and returns the actions as words; records of events are left out.
@@ -218,6 +222,18 @@ fn deletion_stops_what_runs_and_waits_for_what_starts() {
     assert_eq!(world.started("b"), ["stop b 7"]);
     assert_eq!(world.exited("b", 137), ["tear down"]);
     assert_eq!(world.event(Event::TornDown), ["remove"]);
+}
+
+#[test]
+fn what_an_earlier_process_left_is_stopped_when_its_sandbox_is_found() {
+    let mut world = World::new(json!({"containers": [{"name": "a"}]}));
+    world.decide();
+    world.started("a");
+    world.state.sandbox_ready = false;
+    assert_eq!(world.delete(7), NONE);
+    let ips = vec!["10.42.0.2".parse().expect("an address")];
+    assert_eq!(world.event(Event::SandboxReady { ips }), ["stop a 7"]);
+    assert_eq!(world.exited("a", 137), ["tear down"]);
 }
 
 #[test]
