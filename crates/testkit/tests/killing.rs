@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         .check("a killed server fails no request and adopts every container", server)
         .check("a rollout that the server's death interrupted completes", interrupted_rollout)
         .check("deaths while the server is down are noticed when it is back", deaths_while_down)
+        .check("a pod that was ending when the server died ends", ending)
         .check("a server ended in order leaves everything running", orderly)
         .run()
 }
@@ -123,6 +124,20 @@ fn deaths_while_down(cluster: &mut Cluster) {
     let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
     kubectl(&["wait", "pods", "-l", "app=web", restarted, "--timeout=55s"]).ok();
     kubectl(&["wait", "pods", "-l", "app=web", "--for=condition=Ready", "--timeout=55s"]).ok();
+}
+
+fn ending(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("ending");
+    // The first process of a container ends at no signal that it does not handle.
+    let run =
+        ["run", "deaf", "--image=example.com/test:1", "--restart=Never", "--", "sh", "-c", "sleep 1000"];
+    namespace.kubectl(&run).ok();
+    namespace.wait("pod/deaf", "condition=Ready");
+    namespace.kubectl(&["delete", "pod", "deaf", "--grace-period=8", "--wait=false"]).ok();
+    namespace.keep();
+    cluster.kill_server(Signal::SIGKILL).expect("it ran");
+    cluster.start_server().expect("it starts again");
+    cluster.kubectl(&["--namespace=ending", "wait", "pod/deaf", "--for=delete", "--timeout=55s"]).ok();
 }
 
 fn orderly(cluster: &mut Cluster) {
