@@ -1,12 +1,11 @@
 //! `cargo xtask check`: format, lints, the dependency graph, licences.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::run::{cargo, root};
+use crate::run::{cargo, cargo_command, root};
 
 /// What each crate may use of ours: arrows point down only. Tests may use more.
 const GRAPH: [(&str, &[&str]); 19] = [
@@ -87,7 +86,7 @@ pub fn check() -> Result<()> {
 }
 
 fn packages() -> Result<Vec<Value>> {
-    let output = Command::new(env!("CARGO"))
+    let output = cargo_command()
         .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())
         .output()?;

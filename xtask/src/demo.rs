@@ -7,7 +7,6 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use sampan_testkit::Cluster;
 use serde_json::Value;
 
-use crate::run::{cargo, require_root, root, run};
+use crate::run::{cargo, cargo_command, require_root, root, run};
 use crate::tools::{self, SECCOMP, STATIC_LIBC};
 
 const SERVICES: [&str; 5] = ["catalogue", "inventory", "orders", "delivery", "storefront"];
@@ -61,7 +60,7 @@ pub fn build() -> Result<()> {
 /// Builds the shop's services as static programs and answers where they are.
 pub fn build_shop() -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo_command();
     command.args([
         "build",
         "--release",

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::run::{root, run};
+use crate::run::{cargo_command, root, run};
 use crate::tools::{self, CPLUSPLUS};
 
 /// What makes the compiler count edges and compared values for libFuzzer.
@@ -84,7 +84,7 @@ fn build(targets: &[String]) -> Result<PathBuf> {
     let host = host_triple()?;
     // Apart from everything else that is built: with other flags nothing can be shared.
     let directory = root().join("target/fuzzing");
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo_command();
     command.args(["build", "--package", "sampan-fuzz", "--features", "libfuzzer", "--profile", "fuzz"]);
     command.args(["--target", &host]);
     for target in targets {

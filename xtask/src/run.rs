@@ -23,9 +23,23 @@ pub fn run(mut command: Command) -> Result<()> {
 }
 
 pub fn cargo(arguments: &[&str]) -> Result<()> {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo_command();
     command.args(arguments);
     run(command)
+}
+
+/// A cargo that knows nothing of the one which runs this program. That one says in the environment which
+/// package it runs; build scripts that look there (ring's does) would take each change between a cargo
+/// from here and one from a shell for a reason to build again, with everything above them.
+pub fn cargo_command() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 fn show(command: &Command) -> String {

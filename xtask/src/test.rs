@@ -1,11 +1,10 @@
 //! `cargo xtask test`: what CI runs.
 
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, require_root, root, run};
+use crate::run::{cargo, cargo_command, require_root, root, run};
 use crate::tools::{self, BUSYBOX, CURL, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV};
 use crate::{check, demo};
 
@@ -54,7 +53,7 @@ fn unit() -> Result<()> {
 fn end_to_end() -> Result<()> {
     demo::build()?;
     let tools = tools::ensure_go(&[KUBECTL, HELM])?;
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo_command();
     command.args(["test", "--package", "sampan-testkit"]);
     tools::add_to_path(&mut command, tools)?;
     command.env("SAMPAN_BIN", root().join("target/debug/sampan"));

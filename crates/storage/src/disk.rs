@@ -5,9 +5,9 @@
 //! closes the database, drops the kernel's pages of the file, and opens it again; what it then
 //! holds is what the disk holds.
 //!
-//! Format 1: table `entries` maps a key to 24 bytes (revision, revision of creation, version; each
+//! Format 2: table `entries` maps a key to 24 bytes (revision, revision of creation, version; each
 //! a little-endian `u64`) and the value; table `meta` maps `format`, `revision` and `live_bytes` to
-//! numbers.
+//! numbers. Keys are UTF-8, stored as bytes: redb would check texts at each comparison of a search.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -21,12 +21,12 @@ use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableError};
 
 use crate::{Entry, Revision, StoreError};
 
-pub(crate) const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
+pub(crate) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(crate) const REVISION: &str = "revision";
 pub(crate) const LIVE_BYTES: &str = "live_bytes";
 const FORMAT: &str = "format";
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
 
 /// A file below this size is never rewritten to make it smaller.
 const COMPACT_FROM_BYTES: u64 = 32 << 20;
@@ -330,6 +330,12 @@ fn io_error(path: &Path, action: &'static str, error: &io::Error) -> StoreError 
 
 fn corrupt(path: &Path, what: String) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), what }
+}
+
+/// A stored key as the text that every key is.
+pub(crate) fn text(key: &[u8]) -> Result<&str, redb::Error> {
+    std::str::from_utf8(key)
+        .map_err(|_| redb::Error::Corrupted(format!("the key {} is no UTF-8", key.escape_ascii())))
 }
 
 /// What stands before each value.

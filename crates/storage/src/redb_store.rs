@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::disk::{Disk, ENTRIES, META, REVISION, Stamp};
+use crate::disk::{Disk, ENTRIES, META, REVISION, Stamp, text};
 use crate::history::{History, HistoryBound};
 use crate::writer::{Request, Writer, write_bytes};
 use crate::{
@@ -115,7 +115,7 @@ impl Store for RedbStore {
         self.read(move |disk| {
             disk.with("read", |database| {
                 let entries = database.begin_read()?.open_table(ENTRIES)?;
-                let stored = entries.get(key.as_str())?;
+                let stored = entries.get(key.as_bytes())?;
                 stored.map(|stored| Stamp::decode(&key, stored.value())).transpose()
             })
         })
@@ -128,12 +128,12 @@ impl Store for RedbStore {
             disk.with("read", |database| {
                 let transaction = database.begin_read()?;
                 let mut entries = Vec::new();
-                for item in transaction.open_table(ENTRIES)?.range(prefix.as_str()..)? {
+                for item in transaction.open_table(ENTRIES)?.range(prefix.as_bytes()..)? {
                     let (key, stored) = item?;
-                    if !key.value().starts_with(&prefix) {
+                    if !key.value().starts_with(prefix.as_bytes()) {
                         break;
                     }
-                    entries.push(Stamp::decode(key.value(), stored.value())?);
+                    entries.push(Stamp::decode(text(key.value())?, stored.value())?);
                 }
                 let revision = transaction.open_table(META)?.get(REVISION)?;
                 Ok(Snapshot { entries, revision: revision.map_or(0, |revision| revision.value()) })

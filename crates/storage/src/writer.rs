@@ -196,12 +196,12 @@ fn write_group<'a>(
 
 /// Whether every expectation holds, and what the keys hold now.
 fn check(
-    entries: &Table<'_, &str, &[u8]>,
+    entries: &Table<'_, &[u8], &[u8]>,
     writes: &[Write],
 ) -> Result<Result<Vec<Option<Entry>>, CommitError>, redb::Error> {
     let mut currents = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
-        let current = match entries.get(&*write.key)? {
+        let current = match entries.get(write.key.as_bytes())? {
             Some(stored) => Some(Stamp::decode(&write.key, stored.value())?),
             None => None,
         };
@@ -224,7 +224,7 @@ fn check(
 
 /// Does the writes of one commit, all at the next revision.
 fn apply(
-    entries: &mut Table<'_, &str, &[u8]>,
+    entries: &mut Table<'_, &[u8], &[u8]>,
     writes: &[Write],
     currents: Vec<Option<Entry>>,
     staged: &mut Staged,
@@ -239,11 +239,11 @@ fn apply(
                     create_revision: current.as_ref().map_or(revision, |entry| entry.create_revision),
                     version: current.as_ref().map_or(1, |entry| entry.version + 1),
                 };
-                entries.insert(&*write.key, stamp.encode(value).as_slice())?;
+                entries.insert(write.key.as_bytes(), stamp.encode(value).as_slice())?;
                 (EventKind::Put { created: current.is_none() }, value.clone())
             }
             Change::Delete => {
-                entries.remove(&*write.key)?;
+                entries.remove(write.key.as_bytes())?;
                 (EventKind::Delete, Bytes::new())
             }
         };
