@@ -32,5 +32,6 @@ mod terminal;
 
 pub use cleanup::{CleanupError, cleanup};
 pub use client::{ConnectError, Exec, LaunchError, RequestError, Streams, Supervisor, resize_terminal};
+pub use oci::native::capabilities::NAMES as CAPABILITIES;
 pub use protocol::{ContainerConfig, Event, ExecConfig, ExitStatus};
 pub use sandbox::{NamespaceMode, PidMode, SandboxConfig};

@@ -14,7 +14,7 @@
 //! - They keep only the descriptors that they need, each closed by `execve`.
 //! - What a spec asks for and nothing here does is refused, not ignored.
 
-mod capabilities;
+pub mod capabilities;
 mod container;
 mod devices;
 mod error;

@@ -5,8 +5,8 @@ use std::io;
 use nix::errno::Errno;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
-/// In the kernel's order: the place is the number.
-const NAMES: [&str; 41] = [
+/// Every capability of Linux, without `CAP_`, in the kernel's order: the place is the number.
+pub const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
