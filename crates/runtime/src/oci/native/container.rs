@@ -21,7 +21,7 @@ use super::namespaces::Namespaces;
 use super::root::{Make, Root};
 use super::{handshake, masks, process, streams, sysctl, terminal};
 use crate::cgroup::{Cgroup, Membership};
-use crate::descriptors::{close_all_but, close_all_on_exec};
+use crate::descriptors::close_all_but;
 use crate::oci::Stdio;
 
 /// Everything that the first process needs, open and checked.
@@ -112,17 +112,7 @@ impl<'a> Container<'a> {
         streams::own(&stdio, self.process.uid).map_err(failed("giving streams to the user"))?;
         let terminal = self.fill_root(matches!(stdio, Stdio::Terminal))?;
         self.enter_root()?;
-        let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
-        if let Some(slave) = slave {
-            terminal::control(slave).map_err(failed("controlling the terminal"))?;
-        }
-        streams::take_all(&stdio, slave).map_err(failed("taking the streams"))?;
-        drop(stdio);
-        let program = self.process.become_user()?;
-        close_all_on_exec().map_err(failed("closing descriptors"))?;
-        let master = terminal.as_ref().map(|terminal| terminal.master.as_fd());
-        handshake::tell_ready(socket, master).map_err(failed("saying ready"))?;
-        drop(terminal);
+        let program = self.process.take_over(stdio, terminal, socket)?;
         let Container { process, .. } = self;
         if !handshake::wait_go(socket) {
             return Err(NativeError::Ended);
@@ -188,7 +178,8 @@ impl<'a> Container<'a> {
     }
 }
 
-fn become_root() -> nix::Result<()> {
+/// In a user namespace that was just made or joined, where the process is nobody yet.
+pub fn become_root() -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;

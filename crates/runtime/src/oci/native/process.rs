@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,12 @@ use nix::unistd::{Gid, Uid, chdir, execve, getcwd, setgroups, setresgid, setresu
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 
 use super::capabilities::{self, SYS_ADMIN, Sets};
-use super::home;
 use super::program::{self, ProgramError};
 use super::seccomp::Filter;
+use super::terminal::{self, Terminal};
+use super::{handshake, home, streams};
+use crate::descriptors::close_all_on_exec;
+use crate::oci::Stdio;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -115,9 +119,30 @@ impl Plan {
         self.filter.is_some() && !self.no_new_privileges && self.sets.effective & SYS_ADMIN == 0
     }
 
+    /// Takes the streams, becomes the user in the process's root, and says ready. Afterwards only
+    /// [`execute`](Plan::execute) is missing.
+    pub fn take_over(
+        &self,
+        stdio: Stdio,
+        terminal: Option<Terminal>,
+        socket: BorrowedFd<'_>,
+    ) -> Result<Program, ProcessError> {
+        let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
+        if let Some(slave) = slave {
+            terminal::control(slave).map_err(failed("controlling the terminal"))?;
+        }
+        streams::take_all(&stdio, slave).map_err(failed("taking the streams"))?;
+        drop(stdio);
+        let program = self.become_user()?;
+        close_all_on_exec().map_err(failed("closing descriptors"))?;
+        let master = terminal.as_ref().map(|terminal| terminal.master.as_fd());
+        handshake::tell_ready(socket, master).map_err(failed("saying ready"))?;
+        Ok(program)
+    }
+
     /// Gives up everything but what the process is to have, in its root. Afterwards only the filter
     /// is missing, and `execve`.
-    pub fn become_user(&self) -> Result<Program, ProcessError> {
+    fn become_user(&self) -> Result<Program, ProcessError> {
         for limit in &self.limits {
             setrlimit(resource(limit.typ()), limit.soft(), limit.hard())
                 .map_err(failed("limiting resources"))?;

@@ -7,15 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{getppid, setsid};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use super::container::become_root;
 use super::error::{NativeError, failed};
 use super::kernel;
 use super::root::Root;
-use super::{handshake, process, streams, terminal};
+use super::{process, streams, terminal};
 use crate::cgroup::Membership;
-use crate::descriptors::{close_all_but, close_all_on_exec};
+use crate::descriptors::close_all_but;
 use crate::oci::Stdio;
 
 /// Everything that the process needs, open and checked.
@@ -74,16 +75,7 @@ impl Tenant {
                 Some(terminal::make(&root, self.process.uid).map_err(failed("making a terminal"))?)
             }
         };
-        let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
-        if let Some(slave) = slave {
-            terminal::control(slave).map_err(failed("controlling the terminal"))?;
-        }
-        streams::take_all(&stdio, slave).map_err(failed("taking the streams"))?;
-        drop(stdio);
-        let program = self.process.become_user()?;
-        close_all_on_exec().map_err(failed("closing descriptors"))?;
-        let master = terminal.as_ref().map(|terminal| terminal.master.as_fd());
-        handshake::tell_ready(socket, master).map_err(failed("saying ready"))?;
+        let program = self.process.take_over(stdio, terminal, socket)?;
         Err(NativeError::Said(self.process.execute(&program)))
     }
 
@@ -97,12 +89,6 @@ impl Tenant {
         all.set(CloneFlags::CLONE_NEWUSER, self.maps_users);
         setns(&self.init, all).map_err(failed("joining the container"))?;
         if self.maps_users {
-            let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-            let become_root = || {
-                setresgid(gid, gid, gid)?;
-                setresuid(uid, uid, uid)?;
-                setgroups(&[])
-            };
             become_root().map_err(failed("becoming root of a user namespace"))?;
         }
         Ok(())
