@@ -33,6 +33,13 @@ const RESERVED: [&str; 17] = [
     "void",
     "while",
 ];
+/// Words that the grammar reads as literals and operators.
+const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
+
+/// Whether a word cannot name anything in an expression, though it looks like a name.
+pub fn is_reserved(word: &str) -> bool {
+    KEYWORDS.contains(&word) || RESERVED.contains(&word)
+}
 
 const PRIMARY: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 

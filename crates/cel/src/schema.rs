@@ -8,36 +8,13 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use crate::parser::is_reserved;
 use crate::types::{Decl, Format, ListKind, ObjectField, ObjectType, Shape, Type};
 
 /// Largest request, from which sizes that a schema does not limit are estimated.
 pub const MAX_REQUEST: u64 = 3 * 1024 * 1024;
 /// Deepest schema that is looked at.
 const MAX_DEPTH: u32 = 128;
-
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// The declaration of a schema; none for what expressions cannot see. `resource` adds what every
 /// object has.
@@ -50,7 +27,7 @@ pub fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if is_reserved(name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());

@@ -2,35 +2,12 @@
 
 use sampan_api::status::Cause;
 use sampan_api::{names, validation};
+use sampan_cel::parser::is_reserved;
 use serde_json::Value;
 
 use super::compile::Fault;
 
 const MAX_CONDITIONS: usize = 64;
-/// What no variable can be named, though it looks like a name.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// The faults that were found so far.
 #[derive(Default)]
@@ -230,8 +207,7 @@ impl Faults {
         for (at, variable) in items(list) {
             let (name, path) = (text(variable, "name"), format!("spec.variables[{at}]"));
             let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            let identifier =
-                plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !RESERVED.contains(&name);
+            let identifier = plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !is_reserved(name);
             if name.trim().is_empty() {
                 self.required(format!("{path}.name"), "name is not specified");
             } else if !identifier {
