@@ -4,23 +4,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
-use sampan_api::selector::Selector;
 use sampan_client::events::{EventType, reference};
-use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
+use sampan_client::{InformerEvent, PatchKind, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::claim::Claimant;
 use crate::controller::{Controller, owner_key, subjects};
-use crate::expectations::Expectations;
 use crate::namespace::refused_by_terminating_namespace;
+use crate::owned_pods::{NotCreated, OwnedPods, Owner, Victim};
 use crate::pods::{controller_reference, from_template};
 use crate::revisions::{self, Author, REVISION_LABEL, name};
 use crate::view::{Kind, decode};
@@ -38,11 +36,17 @@ const BURST: usize = 250;
 const PAUSE_FROM: Duration = Duration::from_secs(1);
 const PAUSE_TO: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Default)]
 pub(crate) struct DaemonSets {
-    expectations: Expectations,
+    pods: OwnedPods,
     /// Replacements of pods that failed, by key of the set and name of the node.
     failures: Mutex<HashMap<(String, String), (Instant, Duration)>>,
+}
+
+impl Default for DaemonSets {
+    fn default() -> DaemonSets {
+        let pods = OwnedPods::new(Kind::DaemonSet, API_VERSION, KIND);
+        DaemonSets { pods, failures: Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -54,7 +58,7 @@ impl Controller for DaemonSets {
     fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>) {
         match kind {
             Kind::DaemonSet => subjects(event).for_each(|object| queue.add(object.key())),
-            Kind::Pod => self.pod_changed(shared, event, queue),
+            Kind::Pod => self.pods.changed(shared, event, queue),
             Kind::ControllerRevision => {
                 let keys = subjects(event).filter_map(|object| owner_key(object, API_VERSION, KIND));
                 keys.for_each(|key| queue.add(key));
@@ -68,15 +72,14 @@ impl Controller for DaemonSets {
 
     async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status> {
         let Some(set) = shared.view.get::<DaemonSet>(Kind::DaemonSet, key) else {
-            self.expectations.forget(key);
+            self.pods.forget(key);
             self.failures.lock().retain(|(set, _), _| set != key);
             return Ok(None);
         };
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        // Asked before pods are looked at: what is seen since then is in the view.
-        let settled = self.expectations.are_met(key);
+        let settled = self.pods.settled(key);
         self.advance(shared, key, &set, settled).await
     }
 }
@@ -177,32 +180,6 @@ fn status_patch(
 }
 
 impl DaemonSets {
-    fn pod_changed(&self, shared: &Shared, event: &InformerEvent, queue: &WorkQueue<String>) {
-        let owner = |object: &ObjectRef| owner_key(object, API_VERSION, KIND);
-        match event {
-            InformerEvent::Applied { old, new } => {
-                let key = owner(new);
-                if let (None, Some(key)) = (old, &key) {
-                    self.expectations.created(key);
-                }
-                if let Some(key) = key.as_ref().filter(|_| new.header.is_terminating()) {
-                    self.expectations.deleted(key, &new.header.uid);
-                }
-                if key.is_none() {
-                    orphan_appeared(shared, new, queue);
-                }
-                old.as_ref().and_then(owner).into_iter().chain(key).for_each(|key| queue.add(key));
-            }
-            InformerEvent::Deleted(object) => {
-                if let Some(key) = owner(object) {
-                    self.expectations.deleted(&key, &object.header.uid);
-                    queue.add(key);
-                }
-            }
-            InformerEvent::Synced => {}
-        }
-    }
-
     /// Lets pods that failed be until their node's pause is over. Answers when the first one is.
     fn spare(
         &self,
@@ -258,106 +235,28 @@ impl DaemonSets {
     ) -> Result<(), Status> {
         let create = &plan.create[..plan.create.len().min(BURST)];
         let delete = &plan.delete[..plan.delete.len().min(BURST)];
-        let created = self.create(shared, key, snapshot, create).await;
-        let deleted = self.delete(shared, key, snapshot, delete).await;
-        created.and(deleted)
-    }
-
-    /// Creates pods in batches that double, so that a template that is refused costs one request.
-    async fn create(
-        &self,
-        shared: &Shared,
-        key: &str,
-        snapshot: &Snapshot<'_>,
-        nodes: &[String],
-    ) -> Result<(), Status> {
         let set = snapshot.set;
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let api = &shared.client.namespaced::<Pod>(namespace);
-        let owner = controller_reference(API_VERSION, KIND, &set.metadata);
-        let pod = |node: &String| {
-            let template = nodes::bind(snapshot.template, node);
-            let mut pod = from_template(&template, owner.clone(), namespace);
-            let labels = pod.metadata.labels.get_or_insert_default();
-            labels.insert(REVISION_LABEL.to_owned(), snapshot.hash.to_owned());
-            pod
-        };
-        let (mut left, mut batch) = (nodes, 1);
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            self.expectations.expect_creations(key, now.len());
-            let results = join_all(now.iter().map(|node| {
-                let pod = pod(node);
-                async move { api.create(&pod).await }
-            }));
-            let mut failure = None;
-            for result in results.await {
-                match result {
-                    Ok(pod) => {
-                        let message = format!("Created pod: {}", name(&pod.metadata));
-                        shared.events.event(&reference(set), EventType::Normal, "SuccessfulCreate", message);
-                    }
-                    Err(status) => {
-                        self.expectations.created(key);
-                        failure = Some(status);
-                    }
-                }
-            }
-            match failure {
-                Some(status) if refused_by_terminating_namespace(&status) => return Ok(()),
-                Some(status) => {
-                    let message = format!("Error creating: {status}");
-                    shared.events.event(&reference(set), EventType::Warning, "FailedCreate", message);
-                    return Err(status);
-                }
-                None => {}
-            }
-            (left, batch) = (later, batch * 2);
+        let owner = Owner { key, namespace, subject: &reference(set) };
+        let created = self.pods.create(shared, owner, create, |node| snapshot.pod(node)).await;
+        let victims: Vec<Victim> = delete.iter().map(|index| Victim::of(&snapshot.pods[*index])).collect();
+        let deleted = self.pods.delete(shared, owner, &victims).await;
+        match created {
+            Err(NotCreated { status, .. }) if !refused_by_terminating_namespace(&status) => Err(status),
+            Ok(()) | Err(_) => deleted,
         }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        shared: &Shared,
-        key: &str,
-        snapshot: &Snapshot<'_>,
-        victims: &[usize],
-    ) -> Result<(), Status> {
-        let set = snapshot.set;
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let api = &shared.client.namespaced::<Pod>(namespace);
-        let deletions = victims.iter().map(|index| async move {
-            let pod = &snapshot.pods[*index];
-            let uid = pod.metadata.uid.clone().unwrap_or_default();
-            self.expectations.expect_deletion(key, &uid);
-            let options = DeleteOptions { uid: Some(uid.clone()), ..DeleteOptions::default() };
-            match api.delete(name(&pod.metadata), &options).await {
-                Ok(()) => {
-                    let message = format!("Deleted pod: {}", name(&pod.metadata));
-                    shared.events.event(&reference(set), EventType::Normal, "SuccessfulDelete", message);
-                    Ok(())
-                }
-                Err(status) => {
-                    self.expectations.deleted(key, &uid);
-                    if status.is_not_found() { Ok(()) } else { Err(status) }
-                }
-            }
-        });
-        join_all(deletions).await.into_iter().collect()
     }
 }
 
-/// An unowned pod may be what a set in its namespace looks for.
-fn orphan_appeared(shared: &Shared, pod: &ObjectRef, queue: &WorkQueue<String>) {
-    if pod.header.controller().is_some() || pod.header.labels.is_empty() {
-        return;
-    }
-    for set in shared.view.of(Kind::DaemonSet).list(&pod.header.namespace) {
-        let Ok(value) = set.decode::<Value>() else { continue };
-        let Ok(selector) = Selector::from_json(&value["spec"]["selector"]) else { continue };
-        if !selector.is_everything() && selector.matches(|key| pod.header.label(key)) {
-            queue.add(set.key());
-        }
+impl Snapshot<'_> {
+    /// The pod of a node.
+    fn pod(&self, node: &str) -> Pod {
+        let template = nodes::bind(self.template, node);
+        let owner = controller_reference(API_VERSION, KIND, &self.set.metadata);
+        let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
+        let mut pod = from_template(&template, owner, namespace);
+        let labels = pod.metadata.labels.get_or_insert_default();
+        labels.insert(REVISION_LABEL.to_owned(), self.hash.to_owned());
+        pod
     }
 }

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sampan_api::Status;
-use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
 use sampan_client::events::{EventType, reference};
 use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
@@ -16,6 +15,7 @@ use serde_json::json;
 use crate::Shared;
 use crate::claim::still_adopts;
 use crate::controller::{Controller, owner_key, subjects};
+use crate::owned_pods::orphan_appeared;
 use crate::pods;
 use crate::view::{Kind, decode};
 
@@ -48,7 +48,7 @@ impl Controller for Deployments {
                 for object in subjects(event) {
                     match owner_key(object, API_VERSION, KIND) {
                         Some(key) => queue.add(key),
-                        None => orphan_appeared(shared, object, queue),
+                        None => orphan_appeared(shared, Kind::Deployment, object, queue),
                     }
                 }
             }
@@ -126,20 +126,6 @@ fn old_pods_left(shared: &Shared, deployment: &Deployment, sets: &[ReplicaSet], 
         pod.header.controller().is_some_and(|owner| old.contains(&&*owner.uid))
     });
     pods.iter().any(|pod| !matches!(pods::phase(pod), "Succeeded" | "Failed"))
-}
-
-/// A replica set that nobody owns may be what a deployment looks for.
-fn orphan_appeared(shared: &Shared, set: &ObjectRef, queue: &WorkQueue<String>) {
-    if set.header.controller().is_some() || set.header.labels.is_empty() {
-        return;
-    }
-    for object in shared.view.of(Kind::Deployment).list(&set.header.namespace) {
-        let Ok(value) = object.decode::<serde_json::Value>() else { continue };
-        let Ok(selector) = Selector::from_json(&value["spec"]["selector"]) else { continue };
-        if !selector.is_everything() && selector.matches(|key| set.header.label(key)) {
-            queue.add(object.key());
-        }
-    }
 }
 
 /// The replica sets that a deployment controls; fitting orphans are adopted.

@@ -11,16 +11,15 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSel
 use parking_lot::Mutex;
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
-use sampan_api::selector::Selector;
-use sampan_client::events::{EventType, reference};
-use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
+use sampan_client::events::reference;
+use sampan_client::{InformerEvent, PatchKind, WorkQueue};
 use serde_json::json;
 
 use crate::Shared;
 use crate::claim::Claimant;
-use crate::controller::{Controller, owner_key, subjects};
-use crate::expectations::Expectations;
+use crate::controller::{Controller, subjects};
 use crate::namespace::refused_by_terminating_namespace;
+use crate::owned_pods::{NotCreated, OwnedPods, Owner, Victim};
 use crate::pods::{controller_reference, from_template};
 use crate::view::Kind;
 
@@ -38,10 +37,15 @@ const KIND: &str = "Job";
 /// Who manages a job whose spec names nobody.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
-#[derive(Default)]
 pub(crate) struct Jobs {
-    expectations: Expectations,
+    pods: OwnedPods,
     memory: Mutex<HashMap<String, Memory>>,
+}
+
+impl Default for Jobs {
+    fn default() -> Jobs {
+        Jobs { pods: OwnedPods::new(Kind::Job, API_VERSION, KIND), memory: Mutex::default() }
+    }
 }
 
 /// What is remembered of a job between passes.
@@ -62,7 +66,7 @@ impl Controller for Jobs {
     fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>) {
         match kind {
             Kind::Job => subjects(event).for_each(|job| queue.add(job.key())),
-            Kind::Pod => self.pod_changed(shared, event, queue),
+            Kind::Pod => self.pods.changed(shared, event, queue),
             _ => {}
         }
     }
@@ -75,7 +79,7 @@ impl Controller for Jobs {
             shared.view.list::<Pod>(Kind::Pod, namespace, |pod| is_left_by(pod, name, uid.as_deref()));
         release(shared, namespace, orphans.iter()).await?;
         let Some(job) = job else {
-            self.expectations.forget(key);
+            self.pods.forget(key);
             self.memory.lock().remove(key);
             return Ok(None);
         };
@@ -100,32 +104,6 @@ fn is_left_by(pod: &ObjectRef, name: &str, uid: Option<&str>) -> bool {
 }
 
 impl Jobs {
-    fn pod_changed(&self, shared: &Shared, event: &InformerEvent, queue: &WorkQueue<String>) {
-        let owner = |object: &ObjectRef| owner_key(object, API_VERSION, KIND);
-        match event {
-            InformerEvent::Applied { old, new } => {
-                let key = owner(new);
-                if let (None, Some(key)) = (old, &key) {
-                    self.expectations.created(key);
-                }
-                if let Some(key) = key.as_ref().filter(|_| new.header.is_terminating()) {
-                    self.expectations.deleted(key, &new.header.uid);
-                }
-                if key.is_none() && new.header.controller().is_none() {
-                    orphan_appeared(shared, new, queue);
-                }
-                old.as_ref().and_then(owner).into_iter().chain(key).for_each(|key| queue.add(key));
-            }
-            InformerEvent::Deleted(object) => {
-                if let Some(key) = owner(object) {
-                    self.expectations.deleted(&key, &object.header.uid);
-                    queue.add(key);
-                }
-            }
-            InformerEvent::Synced => {}
-        }
-    }
-
     fn recall(&self, key: &str, job: &Job) -> Memory {
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let known = self.memory.lock().get(key).filter(|memory| memory.uid == uid).cloned();
@@ -145,7 +123,7 @@ impl Jobs {
             // The view will show what was written, and bring the key back.
             return Ok(None);
         }
-        let settled = self.expectations.are_met(key);
+        let settled = self.pods.settled(key);
         let claimant = Claimant {
             namespace,
             kind: Kind::Job,
@@ -183,87 +161,16 @@ impl Jobs {
         pods: &[Pod],
         plan: &mut Plan,
     ) -> Result<(), Status> {
-        let created = self.create(shared, key, namespace, job, &plan.create).await;
+        let owner = Owner { key, namespace, subject: &reference(job) };
+        let created = self.pods.create(shared, owner, &plan.create, |creation| pod(job, creation)).await;
         release(shared, namespace, plan.discard.iter().map(|at| &pods[*at])).await?;
-        let victims: Vec<&Pod> = plan.discard.iter().chain(&plan.end).map(|at| &pods[*at]).collect();
-        let deleted = self.delete(shared, key, namespace, job, &victims).await;
-        let (Err((missing, status)), active) = (created, plan.status.active.unwrap_or(0)) else {
-            return deleted;
-        };
-        plan.status.active = Some(active - missing).filter(|active| *active > 0);
+        let victims: Vec<Victim> =
+            plan.discard.iter().chain(&plan.end).map(|at| Victim::of(&pods[*at])).collect();
+        let deleted = self.pods.delete(shared, owner, &victims).await;
+        let Err(NotCreated { count: missing, status }) = created else { return deleted };
+        let active = plan.status.active.unwrap_or(0) - missing as i32;
+        plan.status.active = Some(active).filter(|active| *active > 0);
         if refused_by_terminating_namespace(&status) { deleted } else { Err(status) }
-    }
-
-    /// Creates pods in batches that double. Fails with how many were not created, and why.
-    async fn create(
-        &self,
-        shared: &Shared,
-        key: &str,
-        namespace: &str,
-        job: &Job,
-        creations: &[Creation],
-    ) -> Result<(), (i32, Status)> {
-        let api = &shared.client.namespaced::<Pod>(namespace);
-        let (mut left, mut batch) = (creations, 1);
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            self.expectations.expect_creations(key, now.len());
-            let results =
-                join_all(now.iter().map(|creation| async move { api.create(&pod(job, creation)).await }))
-                    .await;
-            let mut failures = Vec::new();
-            for result in results {
-                match result {
-                    Ok(pod) => {
-                        let message = format!("Created pod: {}", pod.metadata.name.unwrap_or_default());
-                        shared.events.event(&reference(job), EventType::Normal, "SuccessfulCreate", message);
-                    }
-                    Err(status) => {
-                        self.expectations.created(key);
-                        failures.push(status);
-                    }
-                }
-            }
-            let failed = failures.len() + later.len();
-            if let Some(status) = failures.into_iter().next() {
-                let message = format!("Error creating: {status}");
-                shared.events.event(&reference(job), EventType::Warning, "FailedCreate", message);
-                return Err((failed as i32, status));
-            }
-            (left, batch) = (later, batch * 2);
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        shared: &Shared,
-        key: &str,
-        namespace: &str,
-        job: &Job,
-        victims: &[&Pod],
-    ) -> Result<(), Status> {
-        let api = &shared.client.namespaced::<Pod>(namespace);
-        let deletions = victims.iter().map(|pod| async move {
-            let (name, uid) = (
-                pod.metadata.name.as_deref().unwrap_or_default(),
-                pod.metadata.uid.clone().unwrap_or_default(),
-            );
-            self.expectations.expect_deletion(key, &uid);
-            let options = DeleteOptions { uid: Some(uid.clone()), ..DeleteOptions::default() };
-            match api.delete(name, &options).await {
-                Ok(()) => {
-                    let message = format!("Deleted pod: {name}");
-                    shared.events.event(&reference(job), EventType::Normal, "SuccessfulDelete", message);
-                    Ok(())
-                }
-                Err(status) => {
-                    self.expectations.deleted(key, &uid);
-                    if status.is_not_found() { Ok(()) } else { Err(status) }
-                }
-            }
-        });
-        join_all(deletions).await.into_iter().collect()
     }
 }
 
@@ -327,21 +234,6 @@ fn tell_index(container: &mut Container) {
         value: None,
         value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
     });
-}
-
-/// An unowned pod may be what a job in its namespace looks for.
-fn orphan_appeared(shared: &Shared, pod: &ObjectRef, queue: &WorkQueue<String>) {
-    if pod.header.labels.is_empty() {
-        return;
-    }
-    for job in shared.view.of(Kind::Job).list(&pod.header.namespace) {
-        let value: serde_json::Value = job.decode().unwrap_or_default();
-        let selector =
-            Selector::from_json(&value["spec"]["selector"]).ok().filter(|selector| !selector.is_everything());
-        if selector.is_some_and(|selector| selector.matches(|key| pod.header.label(key))) {
-            queue.add(job.key());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod hash;
 mod job;
 mod namespace;
 mod node_lifecycle;
+mod owned_pods;
 mod pod_garbage_collector;
 mod pods;
 mod replica_set;

@@ -11,14 +11,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
 use sampan_api::selector::Selector;
-use sampan_client::events::{EventType, reference};
-use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
+use sampan_client::events::reference;
+use sampan_client::{InformerEvent, PatchKind, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::claim::still_adopts;
-use crate::controller::{Controller, owner_key, subjects};
-use crate::expectations::Expectations;
+use crate::controller::{Controller, subjects};
+use crate::namespace::refused_by_terminating_namespace;
+use crate::owned_pods::{NotCreated, OwnedPods, Owner, Victim};
 use crate::pods::{self, Availability};
 use crate::replication_controller;
 use crate::view::{self, Kind};
@@ -29,7 +30,7 @@ const BURST: usize = 500;
 /// Keeps the pods of every object of one flavour at their count.
 pub(crate) struct ReplicaSets {
     flavour: Flavour,
-    expectations: Expectations,
+    pods: OwnedPods,
 }
 
 /// Which of the resources that keep a count of pods a controller works for. They differ in how they
@@ -106,8 +107,7 @@ impl Flavour {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
     Create(usize),
-    /// Names and uids.
-    Delete(Vec<(String, String)>),
+    Delete(Vec<Victim>),
     Nothing,
 }
 
@@ -129,10 +129,7 @@ pub(crate) fn plan(wanted: usize, pods: &[Pod]) -> Action {
         pods.iter().zip(&nodes).map(|(pod, node)| (on_node[node.as_str()], pod)).collect();
     ranked.sort_by_cached_key(|(siblings, pod)| pods::rank(pod, *siblings));
     let surplus = (pods.len() - wanted).min(BURST);
-    let names = ranked.into_iter().take(surplus).map(|(_, pod)| {
-        (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.uid.clone().unwrap_or_default())
-    });
-    Action::Delete(names.collect())
+    Action::Delete(ranked.into_iter().take(surplus).map(|(_, pod)| Victim::of(pod)).collect())
 }
 
 /// What the status says, and when it may say something else without anything changing.
@@ -214,7 +211,7 @@ impl Controller for ReplicaSets {
 
     fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>) {
         match kind {
-            Kind::Pod => self.pod_changed(shared, event, queue),
+            Kind::Pod => self.pods.changed(shared, event, queue),
             _ if kind == self.flavour.view_kind() => {
                 subjects(event).for_each(|object| queue.add(object.key()));
             }
@@ -225,14 +222,14 @@ impl Controller for ReplicaSets {
     async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status> {
         let object = shared.view.of(self.flavour.view_kind()).get(key);
         let Some(set) = object.and_then(|object| self.flavour.decode(&object)) else {
-            self.expectations.forget(key);
+            self.pods.forget(key);
             return Ok(None);
         };
         let Some((namespace, _)) = key.split_once('/') else { return Ok(None) };
         let pods = owned_pods(shared, self.flavour, &set, namespace).await?;
         let active: Vec<Pod> = pods.into_iter().filter(pods::is_active).collect();
         let mut failure = None;
-        if self.expectations.are_met(key) && set.metadata.deletion_timestamp.is_none() {
+        if self.pods.settled(key) && set.metadata.deletion_timestamp.is_none() {
             let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).max(0) as usize;
             failure = self.act(shared, key, namespace, &set, plan(wanted, &active)).await.err();
         }
@@ -249,35 +246,8 @@ impl Controller for ReplicaSets {
 
 impl ReplicaSets {
     pub fn new(flavour: Flavour) -> ReplicaSets {
-        ReplicaSets { flavour, expectations: Expectations::default() }
-    }
-
-    fn pod_changed(&self, shared: &Shared, event: &InformerEvent, queue: &WorkQueue<String>) {
-        let owner = |object: &ObjectRef| owner_key(object, self.flavour.api_version(), self.flavour.kind());
-        match event {
-            InformerEvent::Applied { old, new } => {
-                let key = owner(new);
-                if let (None, Some(key)) = (old, &key) {
-                    self.expectations.created(key);
-                }
-                // A pod that is being deleted is as good as gone for who counts active ones.
-                if let Some(key) = key.as_ref().filter(|_| new.header.is_terminating()) {
-                    self.expectations.deleted(key, &new.header.uid);
-                }
-                let before = old.as_ref().and_then(owner);
-                if key.is_none() {
-                    orphan_appeared(shared, self.flavour, new, queue);
-                }
-                before.into_iter().chain(key).for_each(|key| queue.add(key));
-            }
-            InformerEvent::Deleted(object) => {
-                if let Some(key) = owner(object) {
-                    self.expectations.deleted(&key, &object.header.uid);
-                    queue.add(key);
-                }
-            }
-            InformerEvent::Synced => {}
-        }
+        let pods = OwnedPods::new(flavour.view_kind(), flavour.api_version(), flavour.kind());
+        ReplicaSets { flavour, pods }
     }
 
     async fn act(
@@ -288,117 +258,20 @@ impl ReplicaSets {
         set: &ReplicaSet,
         action: Action,
     ) -> Result<(), Status> {
+        let owner = Owner { key, namespace, subject: &self.flavour.reference(set) };
         match action {
             Action::Nothing => Ok(()),
-            Action::Create(count) => self.create(shared, key, namespace, set, count).await,
-            Action::Delete(victims) => self.delete(shared, key, namespace, set, victims).await,
-        }
-    }
-
-    /// Creates pods in batches that double, so that a template that is refused costs one request.
-    async fn create(
-        &self,
-        shared: &Shared,
-        key: &str,
-        namespace: &str,
-        set: &ReplicaSet,
-        count: usize,
-    ) -> Result<(), Status> {
-        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        let owner = self.flavour.owner(set);
-        let pod = pods::from_template(&template, owner, namespace);
-        let api = shared.client.namespaced::<Pod>(namespace);
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 {
-            let size = batch.min(left);
-            self.expectations.expect_creations(key, size);
-            let created = futures_util::future::join_all((0..size).map(|_| api.create(&pod))).await;
-            let mut failure = None;
-            for result in created {
-                match result {
-                    Ok(pod) => {
-                        let name = pod.metadata.name.unwrap_or_default();
-                        shared.events.event(
-                            &self.flavour.reference(set),
-                            EventType::Normal,
-                            "SuccessfulCreate",
-                            format!("Created pod: {name}"),
-                        );
+            Action::Create(count) => {
+                let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+                let pod = pods::from_template(&template, self.flavour.owner(set), namespace);
+                match self.pods.create(shared, owner, &vec![(); count], |()| pod.clone()).await {
+                    Err(NotCreated { status, .. }) if !refused_by_terminating_namespace(&status) => {
+                        Err(status)
                     }
-                    Err(status) => {
-                        self.expectations.created(key);
-                        failure = Some(status);
-                    }
+                    Ok(()) | Err(_) => Ok(()),
                 }
             }
-            if let Some(status) = failure {
-                shared.events.event(
-                    &self.flavour.reference(set),
-                    EventType::Warning,
-                    "FailedCreate",
-                    format!("Error creating: {status}"),
-                );
-                return Err(status);
-            }
-            left -= size;
-            batch *= 2;
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        shared: &Shared,
-        key: &str,
-        namespace: &str,
-        set: &ReplicaSet,
-        victims: Vec<(String, String)>,
-    ) -> Result<(), Status> {
-        let api = shared.client.namespaced::<Pod>(namespace);
-        for (_, uid) in &victims {
-            self.expectations.expect_deletion(key, uid);
-        }
-        let deletions = victims.iter().map(|(name, uid)| {
-            let options = DeleteOptions { uid: Some(uid.clone()), ..DeleteOptions::default() };
-            let api = &api;
-            async move { api.delete(name, &options).await }
-        });
-        let mut failure = None;
-        for ((name, uid), result) in victims.iter().zip(futures_util::future::join_all(deletions).await) {
-            match result {
-                Ok(()) => {
-                    shared.events.event(
-                        &self.flavour.reference(set),
-                        EventType::Normal,
-                        "SuccessfulDelete",
-                        format!("Deleted pod: {name}"),
-                    );
-                }
-                Err(status) => {
-                    self.expectations.deleted(key, uid);
-                    if !status.is_not_found() {
-                        failure = Some(status);
-                    }
-                }
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    }
-}
-
-/// An unowned pod may be what a set in its namespace looks for.
-fn orphan_appeared(shared: &Shared, flavour: Flavour, pod: &ObjectRef, queue: &WorkQueue<String>) {
-    if pod.header.controller().is_some() || pod.header.labels.is_empty() {
-        return;
-    }
-    for object in shared.view.of(flavour.view_kind()).list(&pod.header.namespace) {
-        let set = flavour.decode(&object);
-        if set
-            .as_ref()
-            .and_then(selector_of)
-            .is_some_and(|selector| selector.matches(|key| pod.header.label(key)))
-        {
-            queue.add(object.key());
+            Action::Delete(victims) => self.pods.delete(shared, owner, &victims).await,
         }
     }
 }
@@ -463,9 +336,9 @@ mod tests {
         ];
         assert_eq!(plan(5, &pods), Action::Create(2));
         assert_eq!(plan(3, &pods), Action::Nothing);
-        assert_eq!(plan(2, &pods), Action::Delete(vec![("pending".into(), "pending".into())]));
+        assert_eq!(plan(2, &pods), Action::Delete(vec![Victim::of(&pods[1])]));
         let Action::Delete(two) = plan(1, &pods) else { panic!("two are too many") };
-        assert_eq!(two[1].0, "unready");
+        assert_eq!(two[1].name, "unready");
     }
 
     #[test]

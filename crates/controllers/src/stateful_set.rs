@@ -9,14 +9,14 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
-use sampan_api::selector::Selector;
 use sampan_client::events::{EventType, reference};
 use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Shared;
 use crate::claim::Claimant;
 use crate::controller::{Controller, owner_key, subjects};
+use crate::owned_pods::orphan_appeared;
 use crate::revisions::{self, Author, name};
 use crate::view::Kind;
 
@@ -43,7 +43,7 @@ impl Controller for StatefulSets {
                 for object in subjects(event) {
                     match owner_key(object, API_VERSION, KIND) {
                         Some(key) => queue.add(key),
-                        None => orphan_appeared(shared, object, queue),
+                        None => orphan_appeared(shared, Kind::StatefulSet, object, queue),
                     }
                 }
             }
@@ -234,18 +234,4 @@ fn user_of(shared: &Shared, claim: &ObjectRef) -> Vec<String> {
     };
     let sets = shared.view.of(Kind::StatefulSet).list(namespace);
     sets.iter().filter(|set| uses(set)).map(|set| set.key()).collect()
-}
-
-/// A pod or revision that nobody owns may be what a set looks for.
-fn orphan_appeared(shared: &Shared, object: &ObjectRef, queue: &WorkQueue<String>) {
-    if object.header.controller().is_some() || object.header.labels.is_empty() {
-        return;
-    }
-    for set in shared.view.of(Kind::StatefulSet).list(&object.header.namespace) {
-        let Ok(value) = set.decode::<Value>() else { continue };
-        let Ok(selector) = Selector::from_json(&value["spec"]["selector"]) else { continue };
-        if !selector.is_everything() && selector.matches(|key| object.header.label(key)) {
-            queue.add(set.key());
-        }
-    }
 }
