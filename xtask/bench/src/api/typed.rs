@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
+use futures_util::StreamExt as _;
 use http::Method;
-use sampan_client::RemoteBackend;
+use sampan_api::Gvr;
 use sampan_client::kubeconfig::Access;
 use sampan_client::remote::Call;
+use sampan_client::{Backend as _, ListOptions, RemoteBackend, WatchEvent, WatchStream};
 use serde_json::{Value, json};
 
-use crate::client::{CLIENTS, connect, get, load, post};
+use crate::client::{CLIENTS, connect, load, post};
 use crate::figure::{Figure, quantile};
 
 const WINDOW: Duration = Duration::from_secs(5);
-/// Looks for the kind of a definition that was just created.
-const LOOKS: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(10);
+const DEFINITIONS: Gvr = Gvr::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+const DEFINITION: &str = "widgets.bench.example.com";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const WIDGETS: &str = "/apis/bench.example.com/v1/namespaces/default/widgets";
 
@@ -27,9 +30,15 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
         apply(&client, &format!("{DEPLOYMENTS}/{name}?fieldManager=bench"), &config).await
     })
     .await?;
+    let options =
+        ListOptions { field_selector: Some(format!("metadata.name={DEFINITION}")), ..ListOptions::default() };
+    let mut definitions = clients[0]
+        .watch(&DEFINITIONS, None, &options)
+        .await
+        .map_err(|status| anyhow!("no watch of definitions: {status}"))?;
     post(&clients[0], "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition().to_string())
         .await?;
-    wait_for_widgets(&clients[0]).await?;
+    established(&mut definitions).await?;
     let creates = load(clients, WINDOW, |client: Arc<RemoteBackend>, number| async move {
         post(&client, WIDGETS, widget(number).to_string()).await.map(drop)
     })
@@ -85,7 +94,7 @@ fn definition() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.bench.example.com"},
+        "metadata": {"name": DEFINITION},
         "spec": {
             "group": "bench.example.com",
             "scope": "Namespaced",
@@ -126,13 +135,19 @@ fn widget(number: usize) -> Value {
     })
 }
 
-/// A kind is served a moment after its definition was accepted.
-async fn wait_for_widgets(client: &RemoteBackend) -> Result<()> {
-    for _ in 0..LOOKS {
-        if get(client, WIDGETS).await.is_ok() {
+/// A kind is served from the moment that its definition says so.
+async fn established(definitions: &mut WatchStream) -> Result<()> {
+    let holds = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
+    loop {
+        let event = tokio::time::timeout(PATIENCE, definitions.next())
+            .await
+            .context("the definition of widgets was never served")?
+            .context("the watch of definitions ended")?
+            .map_err(|status| anyhow!("the watch of definitions failed: {status}"))?;
+        let (WatchEvent::Added(definition) | WatchEvent::Modified(definition)) = event else { continue };
+        let definition: Value = definition.decode()?;
+        if definition["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(holds)) {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("the definition of widgets was never served")
 }
