@@ -1,7 +1,5 @@
 //! What targets make of their bytes before they hand them on.
 
-use serde_json::Value;
-
 /// The first byte, which chooses among what a target can do, and the rest.
 pub fn choice(data: &[u8]) -> Option<(u8, &[u8])> {
     data.split_first().map(|(first, rest)| (*first, rest))
@@ -17,15 +15,4 @@ pub fn text(data: &[u8]) -> Option<&str> {
 pub fn halves(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = data.iter().position(|byte| *byte == b'\n')?;
     Some((&data[..at], &data[at + 1..]))
-}
-
-/// Whether there is a number with a fraction or an exponent. The last bit of such a number may change when
-/// it is written and read, so that it cannot be held against itself.
-pub fn has_fraction(value: &Value) -> bool {
-    match value {
-        Value::Number(number) => number.is_f64(),
-        Value::Array(items) => items.iter().any(has_fraction),
-        Value::Object(fields) => fields.values().any(has_fraction),
-        Value::Null | Value::Bool(_) | Value::String(_) => false,
-    }
 }

@@ -12,10 +12,6 @@ pub fn run(data: &[u8]) {
     let Some((choice, rest)) = input::choice(data) else { return };
     let Some((object, body)) = input::halves(rest) else { return };
     let Ok(object) = schema::decode(object, object.len()) else { return };
-    let patch: Value = serde_json::from_slice(body).unwrap_or_default();
-    if input::has_fraction(&object.value) || input::has_fraction(&patch) {
-        return;
-    }
     match choice % 4 {
         0 => json(&object.value, body),
         1 => merge(&object.value, body),
