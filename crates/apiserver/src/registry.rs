@@ -32,6 +32,7 @@ use crate::strategy::service::Allocators;
 
 mod definitions;
 mod delete;
+mod device_selectors;
 mod feed;
 mod list;
 mod managed;

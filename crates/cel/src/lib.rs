@@ -18,6 +18,7 @@ pub mod checker;
 pub mod conditions;
 
 pub mod cost;
+pub mod devices;
 pub mod eval;
 mod lexer;
 pub mod library;

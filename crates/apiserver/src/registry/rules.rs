@@ -4,7 +4,7 @@ use sampan_api::status::Cause;
 use sampan_api::{defaults, validation};
 use serde_json::Value;
 
-use super::{Part, Resource};
+use super::{Part, Resource, device_selectors};
 
 /// Fills in what the author left out.
 pub(super) fn complete(resource: &Resource, object: &mut Value) {
@@ -21,7 +21,9 @@ pub(super) fn complete(resource: &Resource, object: &mut Value) {
 pub(super) fn faults_of_new(resource: &Resource, object: &Value) -> Vec<Cause> {
     let def = &resource.def;
     let Some(version) = &def.version else {
-        return validation::create(&def.gvr.group, &def.kind, object);
+        let mut faults = validation::create(&def.gvr.group, &def.kind, object);
+        faults.extend(device_selectors::faults(&def.gvr.group, &def.kind, object, None));
+        return faults;
     };
     let mut faults = validation::create_custom(object);
     faults.extend(version.check_new(object));
@@ -37,7 +39,11 @@ pub(super) fn faults_of_update(resource: &Resource, part: Part<'_>, new: &Value,
             faults.extend(version.check_update(new, old));
             faults
         }
-        (None, Part::Main) => validation::update(&def.gvr.group, &def.kind, new, old),
+        (None, Part::Main) => {
+            let mut faults = validation::update(&def.gvr.group, &def.kind, new, old);
+            faults.extend(device_selectors::faults(&def.gvr.group, &def.kind, new, Some(old)));
+            faults
+        }
         (None, Part::Subresource("ephemeralcontainers")) => validation::update_ephemeral_containers(new, old),
         (None, Part::Subresource("resize")) => validation::update_resize(new, old),
         (None, Part::Status) => validation::update_status(&def.gvr.group, &def.kind, new, old),
