@@ -63,6 +63,11 @@ impl Quantity {
         Quantity { nanos: milli as i128 * (NANOS / 1000), format: Format::DecimalSi }
     }
 
+    /// Billionths of a unit, as use of CPU is measured.
+    pub const fn from_nano(nano: i64) -> Self {
+        Quantity { nanos: nano as i128, format: Format::DecimalSi }
+    }
+
     /// Reads a quantity as it stands in JSON: a string or a plain number.
     pub fn from_json(value: &Value) -> Result<Self, QuantityError> {
         match value {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::identity::{MASTERS_GROUP, User};
 use crate::outgoing::ClientIdentity;
 use crate::registry::{Context, Registry};
+use crate::resource_metrics;
 
 mod availability;
 mod forward;
@@ -76,10 +77,15 @@ impl Aggregator {
         }
     }
 
-    /// What the remote servers said of themselves, in the order of discovery.
+    /// What the remote servers said of themselves, and the resource metrics of our own where no remote
+    /// server has them, in the order of discovery.
     pub fn described(&self) -> Vec<Described> {
         let remotes = self.remotes.read().clone();
         let mut described: Vec<Described> = remotes.values().map(|remote| remote.described()).collect();
+        let ours = resource_metrics::described();
+        if !remotes.contains_key(&(ours.group.clone(), ours.version.clone())) {
+            described.push(ours);
+        }
         described.sort_by(|a, b| a.order().cmp(&b.order()));
         described
     }

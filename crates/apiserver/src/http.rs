@@ -18,6 +18,7 @@ use crate::identity::User;
 use crate::identity::authentication::ClientCertificate;
 use crate::metrics::Observed;
 use crate::registry::{Context, MAX_BODY};
+use crate::resource_metrics;
 use crate::route::{Query, ResourceRoute, Route};
 
 mod answer;
@@ -41,9 +42,11 @@ mod write_options;
 
 pub use asked::Asked;
 pub use form::FormKey;
-use negotiate::Accepted;
+pub(crate) use negotiate::{Accepted, MetaVersion, Offer, Shape, accepted};
 use observe::Trace;
 pub use watch_limit::WatchLimit;
+
+pub(crate) use answer::value;
 
 pub use answer::text;
 
@@ -139,6 +142,9 @@ async fn within_time(
 /// Whether the names in a request are those of something that is served.
 fn is_served(server: &ApiServer, asked: &Asked) -> bool {
     let Route::Resource(route) = &asked.route else { return true };
+    if resource_metrics::serves(&route.gvr) {
+        return matches!(&*route.gvr.resource, "nodes" | "pods");
+    }
     server.registry.table().get_gvr(&route.gvr).is_some_and(|def| {
         route.subresource.as_deref().is_none_or(|subresource| def.subresource(subresource).is_some())
     })

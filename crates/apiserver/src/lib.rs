@@ -8,6 +8,7 @@
 //!   differs by kind.
 //! - [`http`] speaks to clients, [`streaming`] carries exec, attach and port-forward, [`local`] serves
 //!   the components of this process without any of that.
+//! - [`resource_metrics`] is `metrics.k8s.io`, made of what the node reads when somebody asks.
 //! - [`outgoing`] is how this server asks others: webhooks, aggregated servers, what is proxied to.
 //! - [`identity`] knows who asks and what they may.
 //!
@@ -20,8 +21,9 @@ use parking_lot::RwLock;
 use sampan_api::Status;
 use sampan_base::drain::Shutdown;
 use sampan_base::readiness::Readiness;
-use sampan_client::Client;
 use sampan_client::node_streams::NodeStreams;
+use sampan_client::node_usage::NodeUsage;
+use sampan_client::{Client, NodeAgent};
 use serde_json::Value;
 
 pub mod admission;
@@ -54,6 +56,7 @@ mod testing;
 
 mod bound_objects;
 mod rbac_feed;
+mod resource_metrics;
 
 use aggregator::Aggregator;
 use documents::Documents;
@@ -73,8 +76,8 @@ pub struct ApiServer {
     pub documents: Documents,
     pub authenticator: Authenticator,
     rbac: Arc<RwLock<Rbac>>,
-    /// Where the logs, processes and ports of pods are reached; set once this node runs.
-    node: RwLock<Option<Arc<dyn NodeStreams>>>,
+    /// Where the logs, processes, ports and usage of pods are reached; set once this node runs.
+    node: RwLock<Option<Arc<dyn NodeAgent>>>,
     /// Groups and versions that other servers answer.
     pub aggregator: Arc<Aggregator>,
     /// Reaches what runs in the cluster, for those who ask through this server.
@@ -131,9 +134,12 @@ impl ApiServer {
         }
         let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
         let _ = registry.rbac.set(rbac.clone());
+        let aggregator = Arc::new(Aggregator::new(registry.clone(), surroundings.front_proxy));
+        let documents = Documents::new(registry.clone(), address);
+        documents.set_remotes(aggregator.described());
         Arc::new(ApiServer {
-            aggregator: Arc::new(Aggregator::new(registry.clone(), surroundings.front_proxy)),
-            documents: Documents::new(registry.clone(), address),
+            aggregator,
+            documents,
             registry,
             authenticator,
             rbac,
@@ -187,12 +193,20 @@ impl ApiServer {
         Client::new(Arc::new(LocalBackend::new(self.clone(), user)))
     }
 
-    /// Says where pods' streams are; `None` ends the use of a node that stops.
-    pub fn set_node(&self, node: Option<Arc<dyn NodeStreams>>) {
+    /// Says where pods are reached; `None` ends the use of a node that stops.
+    pub fn set_node(&self, node: Option<Arc<dyn NodeAgent>>) {
         *self.node.write() = node;
     }
 
     pub(crate) fn node(&self) -> Result<Arc<dyn NodeStreams>, Status> {
+        Ok(self.agent()?)
+    }
+
+    pub(crate) fn usage(&self) -> Result<Arc<dyn NodeUsage>, Status> {
+        Ok(self.agent()?)
+    }
+
+    fn agent(&self) -> Result<Arc<dyn NodeAgent>, Status> {
         self.node.read().clone().ok_or_else(|| Status::unavailable("the node is not ready yet"))
     }
 

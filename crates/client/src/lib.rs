@@ -17,6 +17,7 @@ pub mod events;
 pub mod informer;
 pub mod kubeconfig;
 pub mod node_streams;
+pub mod node_usage;
 pub mod queue;
 pub mod remote;
 #[cfg(any(test, feature = "testing"))]
@@ -27,6 +28,11 @@ pub use informer::{Informer, InformerEvent};
 pub use queue::{QueueFamilies, WorkQueue};
 pub use remote::RemoteBackend;
 pub use typed::{Api, Client};
+
+/// All that the API server asks of a node.
+pub trait NodeAgent: node_streams::NodeStreams + node_usage::NodeUsage {}
+
+impl<T: node_streams::NodeStreams + node_usage::NodeUsage> NodeAgent for T {}
 
 /// Where in the API an object is. `namespace` is `None` for objects of the cluster.
 #[derive(Clone, Copy, Debug)]

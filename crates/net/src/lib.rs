@@ -29,6 +29,7 @@
 //! `apply` of a process replaces the whole table in one transaction; later ones send differences.
 
 pub mod conntrack;
+pub mod counters;
 pub mod ipam;
 pub mod link;
 pub mod namespace;

@@ -154,7 +154,7 @@ pub(crate) fn hardware_address(address: IpAddr) -> [u8; 6] {
 }
 
 /// 15 bytes at most, as the kernel allows: a prefix and 64 bits of hash in base 32.
-fn host_link_name(pod_uid: &str) -> String {
+pub(crate) fn host_link_name(pod_uid: &str) -> String {
     const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut hash = crate::hash(pod_uid.as_bytes());
     let mut name = String::from("sp");

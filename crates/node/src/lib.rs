@@ -3,7 +3,7 @@
 //!
 //! A [`Node`] has one [worker] per pod, the [proxy] for services, and the [node object](node_object)
 //! with its lease. It implements `sampan_client::node_streams::NodeStreams` for logs, exec, attach
-//! and port-forward.
+//! and port-forward, and `sampan_client::node_usage::NodeUsage` for what is used.
 //!
 //! Invariants: containers outlive this process, and the next one [adopts](adoption) them; nothing
 //! polls; no lock is held over an await; a pod's address is given to another only after the pod's
@@ -28,6 +28,7 @@ pub mod shared;
 pub mod spec;
 pub mod status;
 mod streams;
+mod usage;
 pub mod volumes;
 pub mod worker;
 

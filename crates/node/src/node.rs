@@ -26,6 +26,7 @@ use crate::objects::ObjectTracker;
 use crate::pod;
 use crate::proxy::{self, ServiceView};
 use crate::shared::{Shared, boot_id};
+use crate::usage::Meter;
 use crate::worker::apply::Event;
 use crate::worker::run::{self, View, Worker};
 use crate::worker::sandbox::supervisor_dir;
@@ -87,6 +88,7 @@ impl Node {
             services: services.clone(),
             capacity,
             allotments: Allotments::default(),
+            meter: Meter::default(),
             boot_id: boot_id(),
             leases: Mutex::default(),
             attach_lock: Arc::default(),
@@ -152,6 +154,11 @@ impl Node {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Every pod, as its worker sees it.
+    pub(crate) fn views(&self) -> Vec<watch::Receiver<View>> {
+        self.workers.lock().values().map(|worker| worker.view.clone()).collect()
     }
 
     /// The pod with this name, and uid where one is given, as its worker sees it.

@@ -20,6 +20,7 @@ use crate::node_object::Capacity;
 use crate::objects::ObjectTracker;
 use crate::proxy::ServiceView;
 use crate::spec::fields::NodeFacts;
+use crate::usage::Meter;
 
 /// The parts of a node that a pod's worker uses.
 pub struct Shared {
@@ -32,6 +33,7 @@ pub struct Shared {
     pub services: Arc<ServiceView>,
     pub capacity: Capacity,
     pub allotments: Allotments,
+    pub meter: Meter,
     /// The kernel's `boot_id`: another one means that nothing that ran before runs now.
     pub boot_id: String,
     /// Images in use, by container id.

@@ -1,13 +1,14 @@
 //! A container's cgroup in every hierarchy: version 1, version 2, and both at once.
 //!
 //! One file per concern: where hierarchies are mounted, which files take which values, how a cgroup
-//! is made and entered, which devices it may open. Here it is counted, limited, killed and removed.
+//! is made and entered, which devices it may open, what it uses. Here it is limited, killed and removed.
 
 mod create;
 mod device_filter;
 mod devices;
 mod hierarchy;
 mod settings;
+pub mod usage;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
@@ -23,6 +24,7 @@ use crate::protocol::Stats;
 pub use create::Membership;
 use hierarchy::Hierarchy;
 use settings::{Setting, settings};
+use usage::Usage;
 
 /// Rounds of killing: processes may fork while they are being killed.
 const KILL_ROUNDS: usize = 32;
@@ -121,31 +123,19 @@ impl Cgroup {
         std::fs::read_to_string(dir.join(file)).ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0)
     }
 
-    /// What is used now. A controller that the kernel lacks counts as 0.
+    /// What a supervisor tells of it.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        if let Some((dir, unified)) = self.controller("cpuacct") {
-            stats.cpu_usage_ns = if unified {
-                read_keyed(&dir.join("cpu.stat"), "usage_usec").unwrap_or(0).saturating_mul(1000)
-            } else {
-                read_number(&dir.join("cpuacct.usage")).unwrap_or(0)
-            };
+        let Usage { cpu, memory, pids } = self.usage();
+        Stats {
+            cpu_usage_ns: cpu.total_ns,
+            memory_usage: memory.usage,
+            memory_working_set: memory.working_set,
+            memory_rss: memory.rss,
+            memory_limit: memory.limit,
+            page_faults: memory.page_faults,
+            major_page_faults: memory.major_page_faults,
+            pids,
         }
-        if let Some((dir, _)) = self.controller("pids") {
-            stats.pids = read_number(&dir.join("pids.current")).unwrap_or(0);
-        }
-        if let Some((dir, unified)) = self.controller("memory") {
-            let names = if unified { &MEMORY_V2 } else { &MEMORY_V1 };
-            stats.memory_usage = read_number(&dir.join(names.usage)).unwrap_or(0);
-            stats.memory_limit = read_number(&dir.join(names.limit)).filter(|&limit| limit < UNLIMITED);
-            let text = std::fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-            let of = |key| keyed(&text, key).unwrap_or(0);
-            stats.memory_working_set = stats.memory_usage.saturating_sub(of(names.inactive_file));
-            stats.memory_rss = of(names.rss);
-            stats.page_faults = of(names.page_faults);
-            stats.major_page_faults = of(names.major_page_faults);
-        }
-        stats
     }
 
     /// Changes CPU, memory and process limits; those that are absent stay.
@@ -210,36 +200,6 @@ pub fn kill_process(pid: i32, timeout_ms: u16) -> io::Result<()> {
         }
     }
 }
-
-/// The kernel writes "no limit" of version 1 as the largest number of whole pages.
-const UNLIMITED: u64 = 1 << 62;
-
-struct MemoryNames {
-    usage: &'static str,
-    limit: &'static str,
-    inactive_file: &'static str,
-    rss: &'static str,
-    page_faults: &'static str,
-    major_page_faults: &'static str,
-}
-
-const MEMORY_V1: MemoryNames = MemoryNames {
-    usage: "memory.usage_in_bytes",
-    limit: "memory.limit_in_bytes",
-    inactive_file: "total_inactive_file",
-    rss: "total_rss",
-    page_faults: "total_pgfault",
-    major_page_faults: "total_pgmajfault",
-};
-
-const MEMORY_V2: MemoryNames = MemoryNames {
-    usage: "memory.current",
-    limit: "memory.max",
-    inactive_file: "inactive_file",
-    rss: "anon",
-    page_faults: "pgfault",
-    major_page_faults: "pgmajfault",
-};
 
 /// Replaces what a file of a cgroup says; such files exist or are not to be.
 fn write(path: &Path, value: &str) -> io::Result<()> {

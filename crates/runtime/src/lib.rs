@@ -30,6 +30,7 @@ mod socket;
 pub mod supervisor;
 mod terminal;
 
+pub use cgroup::usage::{CpuUsage, MemoryUsage, Usage, usage};
 pub use cleanup::{CleanupError, cleanup};
 pub use client::{ConnectError, Exec, LaunchError, RequestError, Streams, Supervisor, resize_terminal};
 pub use oci::native::capabilities::NAMES as CAPABILITIES;

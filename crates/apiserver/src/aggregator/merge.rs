@@ -61,6 +61,10 @@ pub fn document(path: &str, format: Format, ours: Option<Vec<u8>>, remotes: &[De
             of_group.into_iter().for_each(|one| add_version(&mut value, one));
             Some(value.to_string().into_bytes())
         }
+        (["apis", group, version], _) if ours.is_none() => {
+            let remote = remotes.iter().find(|one| one.group == *group && one.version == *version)?;
+            Some(remote.resources.as_ref()?.to_string().into_bytes())
+        }
         (["openapi", "v3"], _) => edit(ours, &|root| add_v3(root, remotes)),
         (["openapi", "v3", "apis", group, version], _) => {
             let remote = remotes.iter().find(|one| one.group == *group && one.version == *version);

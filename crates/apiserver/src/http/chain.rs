@@ -22,6 +22,7 @@ use crate::identity::User;
 use crate::identity::authentication::Impersonation;
 use crate::identity::authorization::Attributes;
 use crate::metrics::Observed;
+use crate::resource_metrics;
 use crate::route::{ResourceRoute, Route};
 
 /// How long a request waits for a seat that may last as long as it likes.
@@ -112,6 +113,9 @@ async fn authorized(
             allow(server, &Attributes { verb, ..*attributes })?;
             if let Some(remote) = server.aggregator.remote(&route.gvr.group, &route.gvr.version) {
                 return Ok(aggregator::forward(server, &remote, request, user).await);
+            }
+            if resource_metrics::serves(&route.gvr) {
+                return resource_metrics::answer(server, route, &asked.query, request.headers()).await;
             }
             let user = user.clone();
             let place = match route.verb {

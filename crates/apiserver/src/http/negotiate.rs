@@ -114,6 +114,9 @@ impl Offer {
     /// Bodies of another kind than the resource's own, as `Scale`, and errors.
     pub const PLAIN: Offer = Offer { protobuf: true, shapes: false };
 
+    /// What is made when it is asked for, and has no protobuf form here.
+    pub const COMPUTED: Offer = Offer { protobuf: false, shapes: true };
+
     fn shape(self, clause: &Clause<'_>, media: Media) -> Option<Shape> {
         let Some((kind, group, version)) = clause.asked_shape() else {
             return (media != Media::Protobuf || self.protobuf).then_some(Shape::Object);

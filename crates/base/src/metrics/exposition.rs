@@ -61,7 +61,7 @@ struct FamilyText {
 const TOTAL: &str = "_total";
 
 impl Exposition {
-    pub(super) fn new(format: Format) -> Self {
+    pub fn new(format: Format) -> Self {
         Exposition { format, families: Vec::new() }
     }
 
@@ -84,11 +84,30 @@ impl Exposition {
 
     /// One sample of the current family.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.put(labels, value, None);
+    }
+
+    /// One sample that was taken at a time: milliseconds since 1970.
+    pub fn sample_at(&mut self, labels: &[(&str, &str)], value: f64, at_ms: i64) {
+        self.put(labels, value, Some(at_ms));
+    }
+
+    fn put(&mut self, labels: &[(&str, &str)], value: f64, at_ms: Option<i64>) {
         let format = self.format;
         let Some(family) = self.families.last_mut() else { return };
         let suffix = if format == Format::OpenMetrics && family.kind == Kind::Counter { TOTAL } else { "" };
         let mut text = String::new();
-        line(&mut text, &family.name, suffix, labels, None, &number(value, format));
+        let mut value = number(value, format);
+        if let Some(at_ms) = at_ms {
+            // OpenMetrics counts seconds.
+            let _ = match format {
+                Format::Text => write!(value, " {at_ms}"),
+                Format::OpenMetrics => {
+                    write!(value, " {}.{:03}", at_ms.div_euclid(1000), at_ms.rem_euclid(1000))
+                }
+            };
+        }
+        line(&mut text, &family.name, suffix, labels, None, &value);
         family.series.push(text);
     }
 
@@ -109,7 +128,8 @@ impl Exposition {
         family.series.push(text);
     }
 
-    pub(super) fn finish(mut self) -> String {
+    /// The whole text: every family, sorted by name.
+    pub fn finish(mut self) -> String {
         self.families.sort_by(|a, b| a.name.cmp(&b.name));
         let mut text = String::new();
         for mut family in self.families.into_iter().filter(|family| !family.series.is_empty()) {

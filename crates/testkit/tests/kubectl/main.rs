@@ -15,6 +15,7 @@ mod resize;
 mod server_side_apply;
 mod sets;
 mod streams;
+mod top;
 mod workloads;
 
 use std::process::ExitCode;
@@ -100,7 +101,8 @@ fn main() -> ExitCode {
         .check("resize in place and by a new start", resize::in_place)
         .check("resize that has no room", resize::pending)
         .check("resize that may not be", resize::refused)
-        .check("top's error", pods::top)
+        .check("top pod, top node", top::top)
+        .check("what a kubelet measures, through nodes/proxy", top::scraped)
         .check("exec", streams::exec)
         .check("exec -it", streams::exec_terminal)
         .check("attach", streams::attach)

@@ -278,7 +278,3 @@ pub fn run_interactive(cluster: &mut Cluster) {
     assert_eq!(output.code, Some(4), "{output}");
     output.has(&["5\n"]);
 }
-
-pub fn top(cluster: &mut Cluster) {
-    cluster.kubectl(&["top", "nodes"]).fails().says(&["Metrics API not available"]);
-}

@@ -1,7 +1,13 @@
 //! `nodes/proxy`: what of a kubelet's own API this node can say.
 //!
-//! Health, the pods, their containers' logs, and the metrics of the process, which is the node's as well.
-//! Usage (`/stats/summary`, `/metrics/cadvisor`, `/metrics/resource`) is not measured here.
+//! Health, the pods, their containers' logs, the metrics of the process, which is the node's as well, and what
+//! is used: `/metrics/resource`, `/metrics/cadvisor`, `/stats/summary`. That is read when it is asked for.
+
+mod cadvisor;
+mod resource_metrics;
+mod summary;
+
+use std::sync::Arc;
 
 use http::header::ACCEPT;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -9,14 +15,16 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use sampan_api::{Gvr, Status};
-use sampan_base::metrics::Format;
+use sampan_base::metrics::{Exposition, Format};
 use sampan_client::node_streams::PodRef;
+use sampan_client::node_usage::Reading;
 use serde_json::{Value, json};
 
 use super::super::{ResponseBody, answer as answers};
 use super::proxy::PODS;
 use super::{CONTAINERS, ContainerRef};
 use crate::ApiServer;
+use crate::route::Query;
 use crate::streaming;
 
 /// Answers a request for a path below a node.
@@ -43,11 +51,26 @@ pub async fn answer(
             let json = HeaderValue::from_static("application/json");
             Ok(answers::with_type(StatusCode::OK, json, pods_of(server, name)?.to_string()))
         }
-        ["metrics"] => {
-            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            let format = Format::negotiate(accept.unwrap_or_default());
-            let content_type = HeaderValue::from_static(format.content_type());
-            Ok(answers::with_type(StatusCode::OK, content_type, server.metrics.encode(format)))
+        ["metrics"] => Ok(exposition(request, |format| server.metrics.encode(format))),
+        ["metrics", part @ ("resource" | "cadvisor")] => {
+            let reading = of_node(name, server.usage()?.reading().await?)?;
+            Ok(exposition(request, |format| {
+                let mut out = Exposition::new(format);
+                match *part {
+                    "resource" => resource_metrics::write(&reading, &mut out),
+                    _ => cadvisor::write(&reading, &mut out),
+                }
+                out.finish()
+            }))
+        }
+        ["stats", "summary"] => {
+            let window = server.usage()?.window().await?;
+            of_node(name, window.now.clone())?;
+            let brief =
+                Query::parse(request.uri().query().unwrap_or_default()).flag("only_cpu_and_memory")?;
+            let document = if brief { summary::brief(&window) } else { summary::document(&window) };
+            let json = HeaderValue::from_static("application/json");
+            Ok(answers::with_type(StatusCode::OK, json, document.to_string()))
         }
         ["containerLogs", namespace, pod, container] => {
             let part = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -61,6 +84,21 @@ pub async fn answer(
             Err(status)
         }
     }
+}
+
+/// A reading, where it is of the node that was asked for.
+fn of_node(name: &str, reading: Arc<Reading>) -> Result<Arc<Reading>, Status> {
+    if reading.node == name {
+        return Ok(reading);
+    }
+    Err(Status::unavailable(format!("node {name:?} cannot be reached from here")))
+}
+
+/// Metrics in the format that the client prefers.
+fn exposition(request: &Request<Incoming>, write: impl FnOnce(Format) -> String) -> Response<ResponseBody> {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::negotiate(accept.unwrap_or_default());
+    answers::with_type(StatusCode::OK, HeaderValue::from_static(format.content_type()), write(format))
 }
 
 /// The log of a container of a pod on this node.
@@ -103,3 +141,6 @@ fn pods_of(server: &ApiServer, node: &str) -> Result<Value, Status> {
     }
     Ok(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,13 @@ pub(super) const CLUSTER_ROLES: &[RoleData] = &[
     },
     RoleData { name: "system:aggregate-to-edit", part_of: "edit", aggregates: "", rules: EDIT },
     RoleData { name: "system:aggregate-to-view", part_of: "view", aggregates: "", rules: VIEW },
+    // What metrics-server's installation gives; under a name of our own, so that it can be installed too.
+    RoleData {
+        name: "system:aggregate-resource-metrics-to-view",
+        part_of: "view",
+        aggregates: "",
+        rules: &[allow(READ, "metrics.k8s.io", "nodes pods")],
+    },
     role(
         "system:discovery",
         &[allow_paths(
