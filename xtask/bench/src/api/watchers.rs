@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::BodyExt as _;
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use sampan_client::remote::Call;
 use serde_json::json;
 
-use crate::client::{connect, post};
+use crate::client::{connect, get, post};
 use crate::figure::{Figure, quantile};
 
 const WATCHERS: usize = 5_000;
@@ -25,13 +27,20 @@ const PATH: &str = "/api/v1/namespaces/kube-public/configmaps";
 
 pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
     let clients = (0..WATCHERS / PER_CONNECTION).map(|_| connect(access)).collect::<Result<Vec<_>>>()?;
+    // One connection each before all begin at once: a client's pool does not know yet that one suffices.
+    for client in &clients {
+        get(client, "/version").await?;
+    }
     let seen = Rc::new(Cell::new(0));
     let (opened, last) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(Instant::now())));
-    let watches = (0..WATCHERS).map(|number| {
-        let client = clients[number / PER_CONNECTION].clone();
-        let (seen, opened, last) = (seen.clone(), opened.clone(), last.clone());
-        async move { watch(&client, &seen, &opened, &last).await }
-    });
+    // Not joined in an order: the first that fails ends the measurement.
+    let mut watches: FuturesUnordered<_> = (0..WATCHERS)
+        .map(|number| {
+            let client = clients[number / PER_CONNECTION].clone();
+            let (seen, opened, last) = (seen.clone(), opened.clone(), last.clone());
+            async move { watch(&client, &seen, &opened, &last).await }
+        })
+        .collect();
     let writer = connect(access)?;
     let writing = async {
         while opened.get() < WATCHERS {
@@ -55,9 +64,9 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
         Ok((latencies, written.duration_since(started), last.get().duration_since(started)))
     };
     let (latencies, writing, delivering) = tokio::select! {
-        ended = futures_util::future::try_join_all(watches) => {
-            ended?;
-            return Err(anyhow!("the watches ended before the writes"));
+        ended = watches.next() => {
+            ended.transpose()?;
+            return Err(anyhow!("a watch ended before the writes"));
         }
         measured = writing => measured?,
     };
