@@ -25,6 +25,7 @@ mod answer;
 mod asked;
 mod body;
 mod chain;
+mod component_statuses;
 mod connect;
 mod form;
 pub mod fuzzing;

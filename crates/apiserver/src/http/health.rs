@@ -15,6 +15,8 @@ const NO_SNIFF: (HeaderName, HeaderValue) =
 
 /// How long the store may take to answer.
 const STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// What is said of a part of the process that does not work yet.
+pub const NOT_READY: &str = "not ready yet";
 /// What upstream does after it began to listen, and this server before.
 const HOOKS: [&str; 4] = [
     "poststarthook/bootstrap-controller",
@@ -63,19 +65,23 @@ pub async fn get(
     })
 }
 
-/// Runs the checks: those of the process, and for readiness also those of its parts.
-async fn run(server: &ApiServer, readiness: bool) -> Vec<Check> {
-    let stored = match tokio::time::timeout(STORE_TIMEOUT, server.registry.store_stats()).await {
+/// Why the store is of no use, if it is not.
+pub async fn store_failure(server: &ApiServer) -> Option<String> {
+    match tokio::time::timeout(STORE_TIMEOUT, server.registry.store_stats()).await {
         Ok(answered) => answered.err().map(|status| status.message),
         Err(_) => Some("the store does not answer".to_owned()),
-    };
+    }
+}
+
+/// Runs the checks: those of the process, and for readiness also those of its parts.
+async fn run(server: &ApiServer, readiness: bool) -> Vec<Check> {
+    let stored = store_failure(server).await;
     let mut checks = vec![Check::new("ping", None), Check::new("etcd", stored.clone())];
     if readiness {
         checks.push(Check::new("etcd-readiness", stored));
         checks.push(Check::new("informer-sync", None));
         let gates = server.health.gates().into_iter();
-        checks
-            .extend(gates.map(|(name, open)| Check::new(name, (!open).then(|| "not ready yet".to_owned()))));
+        checks.extend(gates.map(|(name, open)| Check::new(name, (!open).then(|| NOT_READY.to_owned()))));
     }
     checks.extend(HOOKS.iter().map(|name| Check::new(*name, None)));
     let stops = server.is_stopping().then(|| "process is shutting down".to_owned());

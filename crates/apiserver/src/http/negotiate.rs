@@ -114,6 +114,9 @@ impl Offer {
     /// Bodies of another kind than the resource's own, as `Scale`, and errors.
     pub const PLAIN: Offer = Offer { protobuf: true, shapes: false };
 
+    /// Objects of a built-in kind, stored or not.
+    pub const BUILT_IN: Offer = Offer { protobuf: true, shapes: true };
+
     /// What is made when it is asked for, and has no protobuf form here.
     pub const COMPUTED: Offer = Offer { protobuf: false, shapes: true };
 

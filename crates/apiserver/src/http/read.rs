@@ -4,11 +4,10 @@ use http::{HeaderMap, Response, StatusCode};
 use sampan_api::Status;
 use sampan_api::table::SubresourceRole;
 
-use super::ResponseBody;
-use super::answer;
 use super::form::Included;
 use super::negotiate::{Offer, accepted};
 use super::options;
+use super::{ResponseBody, answer, component_statuses};
 use crate::ApiServer;
 use crate::route::{Query, ResourceRoute};
 
@@ -18,6 +17,9 @@ pub async fn get(
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, Status> {
+    if component_statuses::serves(&route.gvr) {
+        return component_statuses::get(server, route, query, headers).await;
+    }
     let resource = server.registry.resource(&route.gvr)?;
     let accepted = accepted(headers, query, Offer::for_route(&resource.def, route))?;
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref().unwrap_or_default());
@@ -49,6 +51,9 @@ pub async fn list(
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, Status> {
+    if component_statuses::serves(&route.gvr) {
+        return component_statuses::list(server, route, query, headers).await;
+    }
     let resource = server.registry.resource(&route.gvr)?;
     let accepted = accepted(headers, query, Offer::of(&resource.def))?;
     let (options, revision_match) = options::list(query)?;

@@ -173,3 +173,20 @@ pub fn absent(cluster: &mut Cluster) {
     cluster.run(&["env", &path, "kubectl", "plugin", "list"]).has(&["/kubectl-greet"]);
     cluster.run(&["env", &path, "kubectl", "greet", "kube-system"]).ok().is("namespace/kube-system");
 }
+
+pub fn component_statuses(cluster: &mut Cluster) {
+    cluster
+        .kubectl(&["get", "cs"])
+        .ok()
+        .matches(r"(?m)^NAME +STATUS +MESSAGE +ERROR *$")
+        .matches(r"(?m)^controller-manager +Healthy +ok")
+        .matches(r"(?m)^etcd-0 +Healthy +ok")
+        .matches(r"(?m)^scheduler +Healthy +ok")
+        .says(&["Warning: v1 ComponentStatus is deprecated in v1.19+"]);
+    let one = ["get", "componentstatus", "scheduler", "--output=jsonpath={.conditions[0].type}"];
+    cluster.kubectl(&one).ok().is("Healthy");
+    cluster
+        .kubectl(&["get", "cs", "nobody"])
+        .fails()
+        .says(&["(NotFound): componentstatuses \"nobody\" not found"]);
+}

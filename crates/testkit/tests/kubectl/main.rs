@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         .check("auth can-i", cluster::auth_can_i)
         .check("create token", cluster::create_token)
         .check("get nodes", cluster::get_nodes)
+        .check("get componentstatuses", cluster::component_statuses)
         .check("create", objects::create)
         .check("create service, set selector", generators::services)
         .check("create secret docker-registry, clusterrolebinding", generators::secrets_and_bindings)
