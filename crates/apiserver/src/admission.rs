@@ -29,6 +29,7 @@ pub mod policies;
 mod priority;
 mod reinvocation;
 mod resource_quota;
+mod role_escalation;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
@@ -184,6 +185,7 @@ async fn validate_inside(
     object: &Value,
     context: &mut Context,
 ) -> Result<(), Status> {
+    role_escalation::validate(attributes, object, context)?;
     limit_ranger::validate(attributes, object)?;
     service_account::validate(attributes, object).await?;
     pod_security::validate(attributes, object, context)?;

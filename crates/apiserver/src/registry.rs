@@ -26,7 +26,7 @@ use crate::custom::conversion::Converters;
 use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
-use crate::identity::authorization::{self, Rbac};
+use crate::identity::authorization::{self, PolicyRule, Rbac};
 use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
@@ -280,6 +280,16 @@ impl Registry {
     /// Whether a user may do something, for hooks that ask more than the request itself needs.
     pub(crate) fn allows(&self, attributes: &authorization::Attributes<'_>) -> bool {
         self.rbac.get().is_some_and(|rbac| rbac.read().authorize(attributes).is_allowed())
+    }
+
+    /// The rules that a user holds in a namespace.
+    pub(crate) fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        self.rbac.get().map(|rbac| rbac.read().rules_for(user, namespace)).unwrap_or_default()
+    }
+
+    /// The rules that a `roleRef` means, seen from a binding in a namespace.
+    pub(crate) fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<[PolicyRule]>> {
+        self.rbac.get()?.read().role_rules(kind, namespace, name)
     }
 
     /// The objects of a namespace, for hooks that refer to others.

@@ -16,7 +16,7 @@ mod rules;
 mod tests;
 
 pub use objects::{AggregationRule, GROUP, RbacKind, RbacObjectError, rules_of};
-pub use rbac::Rbac;
+pub use rbac::{Rbac, everything};
 pub use rules::{PolicyRule, covers};
 
 /// What a request wants to do. Empty strings where something does not apply.

@@ -244,16 +244,17 @@ impl Rbac {
         Decision::Deny { reason }
     }
 
-    /// Every rule that applies to a user in a namespace.
+    /// Every rule that applies to a user in a namespace, each once.
     pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
         let mut rules = Vec::new();
         if user.is_in(MASTERS_GROUP) {
             rules.extend(everything());
         }
+        let mut known: BTreeSet<PolicyRule> = rules.iter().cloned().collect();
         for key in self.bindings_of(user, namespace) {
             let Some(binding) = self.bindings.get(key) else { continue };
             if let Some(found) = self.role_rules(&binding.role.kind, &key.0, &binding.role.name) {
-                rules.extend(found.iter().cloned());
+                rules.extend(found.iter().filter(|rule| known.insert((*rule).clone())).cloned());
             }
         }
         rules
@@ -279,8 +280,8 @@ impl Rbac {
     }
 }
 
-/// What `system:masters` may.
-fn everything() -> [PolicyRule; 2] {
+/// What `system:masters` may, and the role `cluster-admin`.
+pub fn everything() -> [PolicyRule; 2] {
     let all = || -> Box<[Box<str>]> { Box::new(["*".into()]) };
     [
         PolicyRule { verbs: all(), api_groups: all(), resources: all(), ..PolicyRule::default() },
