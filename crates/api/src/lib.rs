@@ -8,6 +8,7 @@ pub mod apply;
 pub mod custom;
 pub mod defaults;
 pub mod discovery;
+pub mod duration;
 pub mod flow_control;
 pub mod names;
 pub mod object;

@@ -115,6 +115,20 @@ pub fn decode(
     default: Option<(&str, &str)>,
     limits: &Limits,
 ) -> Result<(String, String, Value), ProtobufError> {
+    decode_kind(bytes, default, limits, false)
+}
+
+/// As [`decode`], of what a server answers: that may also be a list of objects.
+pub fn decode_answer(bytes: &[u8], limits: &Limits) -> Result<Value, ProtobufError> {
+    decode_kind(bytes, None, limits, true).map(|(_, _, value)| value)
+}
+
+fn decode_kind(
+    bytes: &[u8],
+    default: Option<(&str, &str)>,
+    limits: &Limits,
+    lists: bool,
+) -> Result<(String, String, Value), ProtobufError> {
     if bytes.len() > limits.bytes {
         return Err(ProtobufError::TooLarge { limit: limits.bytes });
     }
@@ -140,10 +154,13 @@ pub fn decode(
         return Err(ProtobufError::MissingVersion { kind });
     }
     let table = Table::builtin();
-    let Some(id) = table.kind(&api_version, &kind) else {
-        return Err(ProtobufError::Unregistered { api_version, kind });
+    let item = kind.strip_suffix("List").filter(|_| lists).and_then(|kind| table.kind(&api_version, kind));
+    let mut decoder = decode::Decoder::new(table, limits, bytes.len());
+    let mut object = match (table.kind(&api_version, &kind), item) {
+        (Some(id), _) => decoder.message(id, raw, 1)?,
+        (None, Some(item)) => decoder.list(item, raw)?,
+        (None, None) => return Err(ProtobufError::Unregistered { api_version, kind }),
     };
-    let mut object = decode::Decoder::new(table, limits, bytes.len()).message(id, raw, 1)?;
     object.insert("apiVersion".to_owned(), Value::from(api_version.as_str()));
     object.insert("kind".to_owned(), Value::from(kind.as_str()));
     Ok((api_version, kind, Value::Object(object)))

@@ -1,6 +1,7 @@
 //! The objects that tokens are bound to, out of the cache: a token dies with them.
 
 use sampan_api::Gvr;
+use serde_json::Value;
 
 use crate::identity::authentication::{BoundObject, BoundObjects};
 use crate::registry::Registry;
@@ -24,6 +25,10 @@ impl BoundObjects for Registry {
 
     fn secret(&self, namespace: &str, name: &str) -> Option<BoundObject> {
         self.bound("secrets", &format!("{namespace}/{name}"))
+    }
+
+    fn secret_object(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.find(&Gvr::new("", "v1", "secrets"), &format!("{namespace}/{name}"))?.decode().ok()
     }
 
     fn node(&self, name: &str) -> Option<BoundObject> {

@@ -1,7 +1,8 @@
 //! Requests over HTTP: who asks, what for, may they, and then the work.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,10 +15,12 @@ use sampan_api::Status;
 use sampan_api::table::{ResourceDef, Verb};
 
 use crate::ApiServer;
+use crate::audit;
+use crate::audit::policy::Stage;
 use crate::identity::User;
 use crate::identity::authentication::ClientCertificate;
 use crate::metrics::Observed;
-use crate::registry::{Context, MAX_BODY};
+use crate::registry::{BodyFormat, Context, MAX_BODY};
 use crate::resource_metrics;
 use crate::route::{Query, ResourceRoute, Route};
 
@@ -61,6 +64,8 @@ const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     pub certificate: Option<ClientCertificate>,
+    /// Where it comes from.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Answers one request: the outer part of the chain, which goes on in [`chain`]. Never fails: what goes wrong is a `Status`.
@@ -95,17 +100,35 @@ async fn answer_asked(
     let observed = metrics.begin(asked, || is_served(server, asked), received);
     let trace = Trace::begin(&request, received);
     let errors = negotiate::accepted_error(request.headers(), request.uri().query());
-    let answered = within_time(server, request, connection, asked, &observed, errors).await;
+    let exchange = Exchange {
+        server,
+        connection,
+        asked,
+        observed: &observed,
+        errors,
+        received,
+        audit_id,
+        record: OnceLock::new(),
+    };
+    let answered = within_time(&exchange, request).await;
+    let record = exchange.record.into_inner();
     let response = match answered {
         Ok(Ok(response)) => response,
         Ok(Err(status)) => answer::status(&status, errors),
-        Err(_) => {
+        Err(panic) => {
+            if let Some(record) = &record {
+                record.panicked(panic_message(&*panic));
+            }
             let status = Status::internal("this request caused a panic; see the server's log");
             answer::status(&status, errors)
         }
     };
     let code = response.status().as_u16();
     let running = metrics.finish(observed, code, observe::size(&response));
+    let response = match record {
+        Some(record) => audited(response, record, asked.is_long_running()),
+        None => response,
+    };
     if asked.is_long_running() {
         return observe::keep(response, running);
     }
@@ -114,22 +137,53 @@ async fn answer_asked(
     response
 }
 
+/// Writes the record of an answer: when a long one begins, and when it ends.
+fn audited(
+    response: Response<ResponseBody>,
+    record: Arc<audit::Record>,
+    long_running: bool,
+) -> Response<ResponseBody> {
+    record.responded(
+        response.status().as_u16(),
+        response.extensions().get::<Arc<Status>>().map(|status| &**status),
+    );
+    if long_running {
+        record.write(Stage::ResponseStarted);
+    }
+    audit::answer::follow(response, record, long_running)
+}
+
+/// What a panic says.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
+}
+
+/// What goes with a request down the chain.
+struct Exchange<'a> {
+    server: &'a Arc<ApiServer>,
+    connection: &'a Connection,
+    asked: &'a Asked,
+    observed: &'a Observed,
+    errors: Accepted,
+    received: Instant,
+    audit_id: &'a HeaderValue,
+    /// What is recorded of it, where the audit policy wants that.
+    record: OnceLock<Arc<audit::Record>>,
+}
+
 /// Goes down the chain, and ends what takes too long. An `Err` is a panic on the way.
 async fn within_time(
-    server: &Arc<ApiServer>,
+    exchange: &Exchange<'_>,
     request: Request<Incoming>,
-    connection: &Connection,
-    asked: &Asked,
-    observed: &Observed,
-    errors: Accepted,
 ) -> std::thread::Result<Result<Response<ResponseBody>, Status>> {
+    let Exchange { server, asked, observed, .. } = exchange;
     let limit = match observe::time_limit(asked) {
         Err(status) if !asked.is_long_running() => return Ok(Err(status)),
         limit => limit.ok().filter(|_| !asked.is_long_running()),
     };
     // A fault in one request must not take the connection's other requests down.
-    let chain =
-        AssertUnwindSafe(chain::respond(server, request, connection, asked, observed, errors)).catch_unwind();
+    let chain = AssertUnwindSafe(chain::respond(exchange, request)).catch_unwind();
     let Some(limit) = limit else { return chain.await };
     match tokio::time::timeout(limit, chain).await {
         Ok(answered) => answered,
@@ -169,6 +223,7 @@ async fn resource(
     route: ResourceRoute,
     query: Query,
     user: User,
+    record: Option<&Arc<audit::Record>>,
 ) -> Result<Response<ResponseBody>, Status> {
     let table = server.registry.table();
     let def = table.get_gvr(&route.gvr).ok_or_else(Status::no_such_route)?;
@@ -180,6 +235,7 @@ async fn resource(
             let answered = connect::connect(server, request, &route, subresource, &mut context).await;
             let mut response = answered.unwrap_or_else(|status| answer::status(&status, errors));
             answer::warn(&mut response, &context.warnings);
+            note(record, &context);
             return Ok(response);
         }
     } else if !def.verbs.contains(route.verb) {
@@ -192,6 +248,15 @@ async fn resource(
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
             let (parts, body) = request.into_parts();
             let bytes = read_body(body).await?;
+            if let Some(record) = record {
+                let is_patch = route.verb == Verb::Patch;
+                let format = if is_patch {
+                    BodyFormat::Json
+                } else {
+                    negotiate::body_format(&parts.headers).unwrap_or(BodyFormat::Json)
+                };
+                record.request_body(&bytes, format, is_patch);
+            }
             let agent = parts.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
             let mut context = Context::of_agent(user, agent.unwrap_or_default());
             let (query, headers) = (&query, &parts.headers);
@@ -206,8 +271,16 @@ async fn resource(
                 answer::status(&status, negotiate::accepted_error(headers, parts.uri.query()))
             });
             answer::warn(&mut response, &context.warnings);
+            note(record, &context);
             Ok(response)
         }
+    }
+}
+
+/// Keeps what admission noted for the audit log.
+fn note(record: Option<&Arc<audit::Record>>, context: &Context) {
+    if let Some(record) = record {
+        record.annotate_all(&context.annotations);
     }
 }
 

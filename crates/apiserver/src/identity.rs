@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 pub mod authentication;
 pub mod authorization;
+pub mod cache;
+pub mod faults;
 pub mod pki;
 
 /// `system:anonymous`: the name of a request without credentials.

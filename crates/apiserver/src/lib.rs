@@ -10,7 +10,7 @@
 //!   the components of this process without any of that.
 //! - [`resource_metrics`] is `metrics.k8s.io`, made of what the node reads when somebody asks.
 //! - [`outgoing`] is how this server asks others: webhooks, aggregated servers, what is proxied to.
-//! - [`identity`] knows who asks and what they may.
+//! - [`identity`] knows who asks and what they may, [`audit`] records what they did.
 //!
 //! It does not schedule, run or reconcile anything.
 
@@ -28,6 +28,8 @@ use serde_json::Value;
 
 pub mod admission;
 pub mod aggregator;
+pub mod audit;
+pub mod authorization;
 pub mod bootstrap;
 pub mod cache;
 pub mod conversion;
@@ -44,6 +46,7 @@ pub mod metrics;
 pub mod outgoing;
 pub mod proxy;
 pub mod registry;
+pub mod reload;
 pub mod reviews;
 pub mod route;
 pub mod strategy;
@@ -59,15 +62,19 @@ mod rbac_feed;
 mod resource_metrics;
 
 use aggregator::Aggregator;
+use audit::{Audit, AuditConfig};
+use authorization::Authorizers;
 use documents::Documents;
 use fairness::{Concurrency, Fairness};
 use http::WatchLimit;
 use identity::User;
-use identity::authentication::{Authenticator, TokenError, VerifiedToken};
+use identity::authentication::configuration::{ConfigurationError, Configured};
+use identity::authentication::{AuthenticationError, Authenticator, VerifiedToken};
 use identity::authorization::{Attributes, Decision, Rbac};
 use local::LocalBackend;
 use metrics::Metrics;
 use registry::Registry;
+use reload::Followed;
 use streaming::Sessions;
 
 /// The API server of this process.
@@ -88,11 +95,14 @@ pub struct ApiServer {
     pub metrics: Metrics,
     pub fairness: Arc<Fairness>,
     pub watches: WatchLimit,
+    authorizers: Authorizers,
+    /// Absent where nothing is recorded.
+    pub(crate) audit: Option<Arc<Audit>>,
     shutdown: Option<Shutdown>,
 }
 
 /// What the API server shares with the process that it runs in.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Surroundings {
     /// What must be ready before the API says so.
     pub health: Readiness,
@@ -102,6 +112,9 @@ pub struct Surroundings {
     /// The end of the process; without it, the server is never stopping.
     pub shutdown: Option<Shutdown>,
     pub limits: ServerLimits,
+    pub audit: Option<AuditConfig>,
+    /// Who is asked about requests from outside.
+    pub authorizers: Authorizers,
 }
 
 /// How much is served at once.
@@ -128,6 +141,10 @@ impl ApiServer {
         let metrics = Metrics::new(surroundings.metrics);
         metrics.follow(&registry);
         let limits = surroundings.limits;
+        let audit = surroundings.audit.map(|config| Audit::new(config, metrics.registry()));
+        if audit.is_none() {
+            Audit::off(metrics.registry());
+        }
         let fairness = Fairness::new(limits.concurrency, metrics.registry());
         if let Err(status) = fairness::feed::configure(&fairness, &registry) {
             tracing::error!(%status, "fairness has only its mandatory levels");
@@ -150,6 +167,8 @@ impl ApiServer {
             metrics,
             fairness,
             watches: WatchLimit::new(limits.max_watches_per_user),
+            authorizers: surroundings.authorizers,
+            audit,
             shutdown: surroundings.shutdown,
         })
     }
@@ -186,6 +205,24 @@ impl ApiServer {
         let server = self.clone();
         let changed = move || server.documents.set_remotes(server.aggregator.described());
         self.aggregator.clone().follow(changed).await;
+    }
+
+    /// Reads the authentication configuration again when it changes, for as long as it is polled.
+    pub async fn follow_authentication(self: Arc<Self>, file: Followed) {
+        let issuer = self.authenticator.tokens.issuer().to_owned();
+        file.follow(|text| {
+            self.authenticator.configure(Configured::read(text, &[&issuer])?);
+            Ok::<_, ConfigurationError>(())
+        })
+        .await;
+    }
+
+    /// Delivers audit events that wait, until shutdown and whatever waits then.
+    pub async fn follow_audit(self: Arc<Self>, shutdown: Shutdown) {
+        match &self.audit {
+            Some(audit) => audit.clone().run(shutdown).await,
+            None => shutdown.requested().await,
+        }
     }
 
     /// The API for a component of this process, under its own user.
@@ -226,11 +263,12 @@ impl ApiServer {
         self.rbac.read().rules_review(user, namespace)
     }
 
-    pub(crate) fn verify_token(
+    pub(crate) async fn verify_token(
         &self,
         token: &str,
         audiences: &[String],
-    ) -> Result<VerifiedToken, TokenError> {
-        self.authenticator.tokens.verify(token, audiences, self.registry.as_ref(), Timestamp::now())
+    ) -> Result<VerifiedToken, AuthenticationError> {
+        let objects = self.registry.as_ref();
+        self.authenticator.verify(token, audiences, objects, Timestamp::now()).await
     }
 }

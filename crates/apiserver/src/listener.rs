@@ -75,6 +75,7 @@ async fn connection(
     graceful: &GracefulShutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let peer = stream.peer_addr().ok();
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates();
     let proxies = server.authenticator.front_proxy.as_ref();
@@ -82,7 +83,8 @@ async fn connection(
         let is_proxy = proxies.is_some_and(|proxies| proxies.issued(der));
         ClientCertificate::read(der).map(|certificate| certificate.of_front_proxy(is_proxy))
     });
-    let client = Connection { certificate: certificate.transpose().map_err(io::Error::other)? };
+    let certificate = certificate.transpose().map_err(io::Error::other)?;
+    let client = Connection { certificate, peer };
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
         async move { Ok::<_, std::convert::Infallible>(handle(server, request, client).await) }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sampan_base::metrics::{Counter, Description, Exposition, Family, Format, Histogram, Kind, Registry};
+use sampan_base::metrics::{Counter, Description, Exposition, Family, Format, Histogram, Registry};
 
 pub mod requests;
 
@@ -76,7 +76,6 @@ impl Metrics {
     pub fn new(registry: Registry) -> Self {
         registry.register(Arc::new(build::collect));
         registry.register(Arc::new(process::collect));
-        registry.register(Arc::new(audit));
         Metrics {
             requests: RequestMetrics::new(&registry),
             admission: Arc::new(AdmissionMetrics::new(&registry)),
@@ -133,18 +132,6 @@ fn well_known(user: &str) -> &str {
         "admin" | "client" | "kube_proxy" | "kubelet" | "system:serviceaccount:kube-system:default" => user,
         _ => "other",
     }
-}
-
-/// There is no audit log yet, so that nothing was written to it.
-fn audit(out: &mut Exposition) {
-    out.family("apiserver_audit_event_total", "[ALPHA] Audit events that were written.", Kind::Counter);
-    out.sample(&[], 0.0);
-    out.family(
-        "apiserver_audit_requests_rejected_total",
-        "[ALPHA] Requests refused because their audit event could not be written.",
-        Kind::Counter,
-    );
-    out.sample(&[], 0.0);
 }
 
 #[cfg(test)]

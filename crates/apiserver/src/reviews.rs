@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::identity::User;
-use crate::identity::authorization::{Attributes, Decision};
+use crate::identity::authorization::Attributes;
+use crate::identity::authorization::webhook::Opinion;
 use crate::registry::{Body, Context, decode_value};
 use crate::route::ResourceRoute;
 
 /// Answers a POST on a review; `None` where the resource is not one.
-pub fn create(
+pub async fn create(
     server: &ApiServer,
     route: &ResourceRoute,
     body: &Body,
@@ -24,15 +25,15 @@ pub fn create(
             review["metadata"]["creationTimestamp"] = crate::registry::timestamp(Timestamp::now()).into();
             review
         }
-        ("authentication.k8s.io", "tokenreviews") => token_review(server, decode_value(body)?.value)?,
+        ("authentication.k8s.io", "tokenreviews") => token_review(server, decode_value(body)?.value).await?,
         ("authorization.k8s.io", "selfsubjectaccessreviews") => {
-            access_review(server, decode_value(body)?.value, Some(&context.user), None)?
+            access_review(server, decode_value(body)?.value, Some(&context.user), None).await?
         }
         ("authorization.k8s.io", "subjectaccessreviews") => {
-            access_review(server, decode_value(body)?.value, None, None)?
+            access_review(server, decode_value(body)?.value, None, None).await?
         }
         ("authorization.k8s.io", "localsubjectaccessreviews") => {
-            access_review(server, decode_value(body)?.value, None, route.namespace.as_deref())?
+            access_review(server, decode_value(body)?.value, None, route.namespace.as_deref()).await?
         }
         ("authorization.k8s.io", "selfsubjectrulesreviews") => {
             let mut review = decode_value(body)?.value;
@@ -66,7 +67,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-fn token_review(server: &ApiServer, mut review: Value) -> Result<Value, Status> {
+async fn token_review(server: &ApiServer, mut review: Value) -> Result<Value, Status> {
     let token = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default().to_owned();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
@@ -74,17 +75,26 @@ fn token_review(server: &ApiServer, mut review: Value) -> Result<Value, Status> 
     let audiences = review.pointer("/spec/audiences").and_then(Value::as_array);
     let audiences: Vec<String> =
         audiences.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    review["status"] = match server.verify_token(&token, &audiences) {
+    review["status"] = match server.verify_token(&token, &audiences).await {
         Ok(verified) => {
             json!({"authenticated": true, "user": user_info(&verified.user), "audiences": verified.audiences})
         }
-        Err(error) => json!({"authenticated": false, "user": {}, "error": error.to_string()}),
+        Err(error) => json!({"authenticated": false, "user": {}, "error": told(&error)}),
     };
     Ok(review)
 }
 
+/// Why a token is not accepted: the last cause says most, and nothing that the asker did not send.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 /// Whether a user, the asking one or the one in the review, may do what the review says.
-fn access_review(
+async fn access_review(
     server: &ApiServer,
     mut review: Value,
     asking: Option<&User>,
@@ -99,7 +109,8 @@ fn access_review(
                 list.filter_map(Value::as_str).map(str::to_owned).collect()
             };
             let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
-            User { name: text("user"), uid: text("uid"), groups: texts("groups"), ..User::default() }
+            let extra = serde_json::from_value(spec["extra"].clone()).unwrap_or_default();
+            User { name: text("user"), uid: text("uid"), groups: texts("groups"), extra }
         }
     };
     let resource = &spec["resourceAttributes"];
@@ -132,11 +143,14 @@ fn access_review(
         let text = |field: &str| path[field].as_str().unwrap_or_default();
         Attributes::path(&user, text("verb"), text("path"))
     };
-    let status = match server.decide(&attributes) {
-        Decision::Allow { reason } => json!({"allowed": true, "reason": reason}),
-        Decision::Deny { reason } if reason.is_empty() => json!({"allowed": false}),
-        Decision::Deny { reason } => json!({"allowed": false, "reason": reason}),
+    let (mut status, reason) = match server.decide_request(&attributes).await {
+        Opinion::Allow(reason) => (json!({"allowed": true}), reason),
+        Opinion::Deny(reason) => (json!({"allowed": false, "denied": true}), reason),
+        Opinion::None(reason) => (json!({"allowed": false}), reason),
     };
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
     review["status"] = status;
     Ok(review)
 }

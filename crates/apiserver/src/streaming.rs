@@ -54,6 +54,10 @@ pub struct ContainerRef {
     pub container: String,
 }
 
+/// What a request holds for as long as the session lasts that it begins; an extension of the request.
+#[derive(Clone)]
+pub struct Held(pub Arc<dyn std::any::Any + Send + Sync>);
+
 /// The open sessions of a server.
 #[derive(Clone, Default)]
 pub struct Sessions {
@@ -105,7 +109,7 @@ impl Sessions {
             Transport::WebSocket => {
                 let (protocol, response) =
                     websocket::accept(request.headers(), websocket::COMMAND_PROTOCOLS)?;
-                let upgrade = hyper::upgrade::on(request);
+                let upgrade = Upgrade::of(request);
                 self.spawn(upgrade, move |io, activity| {
                     websocket::run_command(io, activity, protocol, command)
                 });
@@ -114,7 +118,7 @@ impl Sessions {
             Transport::Spdy => {
                 let protocol = spdy::negotiate(request.headers(), spdy::COMMAND_PROTOCOLS)?;
                 let response = spdy::switching_protocols(protocol);
-                let upgrade = hyper::upgrade::on(request);
+                let upgrade = Upgrade::of(request);
                 let version = command::Version::of_spdy(protocol);
                 self.spawn(upgrade, move |io, activity| spdy::run_command(io, activity, version, command));
                 Ok(response)
@@ -138,7 +142,7 @@ impl Sessions {
                 if protocol != websocket::Protocol::Tunnel && ports.is_empty() {
                     return Err(Status::bad_request("query parameter \"port\" is required"));
                 }
-                let upgrade = hyper::upgrade::on(request);
+                let upgrade = Upgrade::of(request);
                 self.spawn(upgrade, move |io, activity| {
                     websocket::run_forward(io, activity, protocol, target, ports)
                 });
@@ -147,7 +151,7 @@ impl Sessions {
             Transport::Spdy => {
                 let protocol = spdy::negotiate(request.headers(), spdy::FORWARD_PROTOCOLS)?;
                 let response = spdy::switching_protocols(protocol);
-                let upgrade = hyper::upgrade::on(request);
+                let upgrade = Upgrade::of(request);
                 self.spawn(upgrade, move |io, activity| spdy::run_forward(io, activity, target));
                 Ok(response)
             }
@@ -160,14 +164,15 @@ impl Sessions {
     }
 
     /// Runs a session once the connection is ours.
-    fn spawn<F, S>(&self, upgrade: OnUpgrade, session: F)
+    fn spawn<F, S>(&self, upgrade: Upgrade, session: F)
     where
         F: FnOnce(TokioIo<hyper::upgrade::Upgraded>, Arc<Activity>) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
         self.tasks.spawn(stop.run_until_cancelled_owned(async move {
-            match upgrade.await {
+            let Upgrade { connection, _held } = upgrade;
+            match connection.await {
                 Ok(connection) => {
                     let activity = Arc::new(Activity::new(IDLE_LIMIT));
                     session(TokioIo::new(connection), activity).await;
@@ -180,6 +185,19 @@ impl Sessions {
                 }
             }
         }));
+    }
+}
+
+/// The connection that a request becomes, with what it holds.
+struct Upgrade {
+    connection: OnUpgrade,
+    _held: Option<Held>,
+}
+
+impl Upgrade {
+    fn of<B>(request: Request<B>) -> Self {
+        let held = request.extensions().get::<Held>().cloned();
+        Upgrade { connection: hyper::upgrade::on(request), _held: held }
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use sampan_api::table::Table;
-use sampan_storage::{Options, RedbStore, Store};
+use sampan_storage::{Options, RedbStore, Store, Write};
 
 use crate::http::{Connection, handle};
 use crate::identity::authentication::{Authenticator, ClientCertificate, ServiceAccountTokens, TokenConfig};
@@ -37,6 +37,10 @@ impl Drop for TestServer {
 
 impl TestServer {
     pub async fn start() -> Self {
+        TestServer::with(Surroundings::default()).await
+    }
+
+    pub async fn with(surroundings: Surroundings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = PkiConfig {
             directory: directory.path().join("pki"),
@@ -47,18 +51,28 @@ impl TestServer {
         };
         let pki = Pki::ensure(config, Timestamp::now()).expect("keys");
         let store = RedbStore::open(directory.path().join("store"), Options::default()).expect("a store");
-        TestServer::over(Arc::new(store), Arc::new(pki), Arc::new(directory)).await
+        TestServer::over(Arc::new(store), Arc::new(pki), Arc::new(directory), surroundings).await
     }
 
     /// Another server over the same store: what it did not see happen is history.
     pub async fn restart(&self) -> Self {
-        TestServer::over(self.store.clone(), self.pki.clone(), self.directory.clone()).await
+        let surroundings = Surroundings::default();
+        TestServer::over(self.store.clone(), self.pki.clone(), self.directory.clone(), surroundings).await
     }
 
-    async fn over(store: Arc<dyn Store>, pki: Arc<Pki>, directory: Arc<tempfile::TempDir>) -> Self {
+    async fn over(
+        store: Arc<dyn Store>,
+        pki: Arc<Pki>,
+        directory: Arc<tempfile::TempDir>,
+        surroundings: Surroundings,
+    ) -> Self {
         let issued = pki.issue_client(pki::ADMIN, Timestamp::now()).expect("a certificate");
         let certificate = ClientCertificate::read(&issued.der).expect("an identity");
-        let config = TokenConfig { issuer: "https://localhost".to_owned(), api_audiences: vec![] };
+        let config = TokenConfig {
+            issuer: "https://localhost".to_owned(),
+            api_audiences: vec![],
+            ..TokenConfig::default()
+        };
         let tokens = Arc::new(ServiceAccountTokens::new(config, pki.token_key()).expect("a key"));
         let range = "10.43.0.0/16".parse().expect("a range");
         let allocators = Allocators::new(range, 30_000..=32_767);
@@ -69,10 +83,9 @@ impl TestServer {
         let follower = tokio::spawn(async move {
             following.follow(std::future::pending()).await.expect("the store can be followed");
         });
-        let authenticator = Authenticator { tokens, anonymous: true, front_proxy: None };
-        let server =
-            ApiServer::new(registry, authenticator, "localhost:6443".to_owned(), Surroundings::default());
-        let connection = Connection { certificate: Some(certificate) };
+        let authenticator = Authenticator::new(tokens);
+        let server = ApiServer::new(registry, authenticator, "localhost:6443".to_owned(), surroundings);
+        let connection = Connection { certificate: Some(certificate), peer: None };
         TestServer { server, connection, follower, store, pki, directory }
     }
 
@@ -97,6 +110,12 @@ impl TestServer {
     /// A GET with some headers.
     pub async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
         self.send(request("GET", target, headers, "")).await
+    }
+
+    /// Stores an object past everything that would check it; the server after a restart knows it.
+    pub async fn put(&self, key: &str, object: &serde_json::Value) {
+        let write = Write::create(key, object.to_string());
+        self.store.commit(write).await.expect("stored");
     }
 
     /// Creates an object out of JSON.

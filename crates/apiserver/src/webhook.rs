@@ -1,4 +1,5 @@
-//! The calls of one webhook, whatever it is asked: admission reviews, conversions.
+//! The calls of one webhook, whatever it is asked: admission reviews, conversions, and what the owner of
+//! the server configures in files ([`configured`]).
 //!
 //! `clientConfig` of webhook configurations and custom resource definitions names either a URL or a
 //! service, and whom to trust. HTTP/1.1 only: connections then spread over a service's endpoints.
@@ -7,14 +8,20 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{Request, Uri};
+use sampan_client::kubeconfig::Token;
 use serde_json::Value;
 
 use crate::outgoing::{
     self, Client, ClientConfig, Protocols, SendError, ServiceTarget, Services, TlsError, Trust,
 };
 use crate::registry::Registry;
+
+mod configured;
+
+pub use configured::ConfiguredError;
 
 /// What this server is called.
 const AGENT: &str = "kube-apiserver-admission";
@@ -28,6 +35,8 @@ pub struct Webhook {
     client: Client,
     /// The URL without a query.
     url: String,
+    /// What it knows this server by, besides a certificate.
+    token: Option<Token>,
 }
 
 /// A `clientConfig` that leads nowhere.
@@ -55,6 +64,28 @@ pub enum CallError {
     Refused { code: u16, body: String },
     #[error("couldn't get version/kind; json parse error: {0}")]
     Json(#[source] serde_json::Error),
+    #[error("the token for {url:?} cannot be read: {source}")]
+    Token { url: String, source: std::io::Error },
+}
+
+impl CallError {
+    /// Whether the same call may succeed in a moment, as upstream's clients judge it.
+    pub fn may_pass_soon(&self) -> bool {
+        match self {
+            CallError::Send { source, .. } => matches!(source, SendError::Closed),
+            CallError::Refused { code, .. } => matches!(code, 429 | 500 | 504),
+            CallError::Json(_) | CallError::Token { .. } => false,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            CallError::Send { .. } => true,
+            CallError::Refused { code, .. } => *code == 429 || *code >= 500,
+            CallError::Json(_) | CallError::Token { .. } => false,
+        }
+    }
 }
 
 impl Webhook {
@@ -87,7 +118,7 @@ impl Webhook {
             identity: None,
             protocols: Protocols::Http1,
         })?;
-        Ok(Webhook { client, url })
+        Ok(Webhook { client, url, token: None })
     }
 
     /// Posts a JSON document and reads the one that answers it, all within `timeout`.
@@ -95,20 +126,36 @@ impl Webhook {
         // The peer is told how long it may take, in whole seconds.
         let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
         let url = format!("{}?timeout={seconds}s", self.url);
-        let send = |source| CallError::Send { url: url.clone(), source };
-        let request = Request::post(&url)
+        let answer = self.send(&url, document.to_string().into(), timeout).await?;
+        serde_json::from_slice(&answer).map_err(CallError::Json)
+    }
+
+    /// Posts a JSON document to the URL as it is, and answers the bytes of what comes back.
+    pub async fn post(&self, document: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+        self.send(&self.url, document, timeout).await
+    }
+
+    async fn send(&self, url: &str, document: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
+        let failed = |source| CallError::Send { url: url.to_owned(), source };
+        let mut request = Request::post(url)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, */*")
-            .header(USER_AGENT, AGENT)
-            .body(outgoing::full(document.to_string()))
-            .map_err(|error| send(SendError::Http(error.to_string())))?;
-        let answer = self.client.exchange(request, timeout, MAX_ANSWER).await.map_err(send)?;
+            .header(USER_AGENT, AGENT);
+        if let Some(token) = &self.token {
+            let token = configured::current(token)
+                .map_err(|source| CallError::Token { url: url.to_owned(), source })?;
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(outgoing::full(document))
+            .map_err(|error| failed(SendError::Http(error.to_string())))?;
+        let answer = self.client.exchange(request, timeout, MAX_ANSWER).await.map_err(failed)?;
         let code = answer.status().as_u16();
         if !(200..=206).contains(&code) {
             let body = String::from_utf8_lossy(answer.body()).trim().chars().take(MAX_REPEATED).collect();
             return Err(CallError::Refused { code, body });
         }
-        serde_json::from_slice(answer.body()).map_err(CallError::Json)
+        Ok(answer.into_body())
     }
 }
 

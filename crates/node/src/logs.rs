@@ -4,7 +4,6 @@
 //! for the worker to say that the container ended.
 
 mod reader;
-mod watch;
 
 pub use reader::{Follow, read};
 

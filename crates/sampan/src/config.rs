@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -14,6 +15,14 @@ use sampan_net::IpNet;
 use serde::Deserialize;
 
 use crate::logging::LogFormat;
+
+mod audit;
+mod authentication;
+mod authorization;
+
+pub use audit::{Audit, RawAudit};
+pub use authentication::{Authentication, RawAuthentication};
+pub use authorization::{Authorization, RawAuthorization};
 
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/sampan";
 
@@ -63,6 +72,15 @@ pub struct RawConfig {
     /// Watches that one user may have open [default: 10000]
     #[arg(long, value_name = "COUNT")]
     pub max_watches_per_user: Option<u32>,
+    /// Whose credentials are accepted
+    #[command(flatten)]
+    pub authentication: RawAuthentication,
+    /// Who decides whether a request may go on
+    #[command(flatten)]
+    pub authorization: RawAuthorization,
+    /// What is recorded of requests
+    #[command(flatten)]
+    pub audit: RawAudit,
     /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -86,6 +104,9 @@ pub struct Config {
     pub cluster_domain: String,
     pub max_pods: u32,
     pub limits: ServerLimits,
+    pub authentication: Authentication,
+    pub authorization: Authorization,
+    pub audit: Option<Audit>,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -137,6 +158,9 @@ impl RawConfig {
                 .max_mutating_requests_inflight
                 .or(other.max_mutating_requests_inflight),
             max_watches_per_user: self.max_watches_per_user.or(other.max_watches_per_user),
+            authentication: self.authentication.or(other.authentication),
+            authorization: self.authorization.or(other.authorization),
+            audit: self.audit.or(other.audit),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -208,6 +232,7 @@ impl RawConfig {
             Some(count) => limits.max_watches_per_user = count as usize,
             None => {}
         }
+        let cluster_domain = text(self.cluster_domain, "cluster.local");
         Ok(Config {
             data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()))?,
             listen,
@@ -218,13 +243,23 @@ impl RawConfig {
             service_range,
             node_ports: port_range(&text(self.service_node_port_range, "30000-32767"))?,
             node_port_addresses,
-            cluster_domain: text(self.cluster_domain, "cluster.local"),
+            authentication: self.authentication.check(&cluster_domain)?,
+            cluster_domain,
             max_pods,
             limits,
+            authorization: self.authorization.check()?,
+            audit: self.audit.check()?,
             log: text(self.log, "info"),
             log_format: self.log_format.unwrap_or_default(),
         })
     }
+}
+
+/// A duration as kube-apiserver's flags have it: `1m30s`.
+fn duration(field: &str, text: Option<&str>, default_s: u64) -> Result<Duration> {
+    let Some(text) = text else { return Ok(Duration::from_secs(default_s)) };
+    let parsed = sampan_api::duration::parse(text);
+    parsed.with_context(|| format!("{field}: {text:?} is no duration, as 1m30s is"))
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>> {

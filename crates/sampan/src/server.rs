@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use sampan_api::table::Table;
-use sampan_apiserver::identity::authentication::{Authenticator, ServiceAccountTokens, TokenConfig};
+use sampan_apiserver::authorization::Authorizers;
+use sampan_apiserver::identity::authentication::ServiceAccountTokens;
 use sampan_apiserver::identity::pki::{Pki, PkiConfig};
 use sampan_apiserver::identity::{MASTERS_GROUP, User};
 use sampan_apiserver::registry::Registry;
@@ -23,7 +24,7 @@ use sampan_storage::{Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Audit, Config};
 use crate::node_role::{self, Clients, NodeRole};
 
 /// How long components have to end after a signal.
@@ -133,11 +134,7 @@ async fn start_api(
         },
         Timestamp::now(),
     )?);
-    let token_config = TokenConfig {
-        issuer: format!("https://kubernetes.default.svc.{}", config.cluster_domain),
-        api_audiences: Vec::new(),
-    };
-    let tokens = Arc::new(ServiceAccountTokens::new(token_config, pki.token_key())?);
+    let tokens = Arc::new(ServiceAccountTokens::new(config.authentication.tokens.clone(), pki.token_key())?);
     let allocators = Allocators::new(config.service_range, config.node_ports.clone());
     let registry = Registry::open(store, Table::builtin(), allocators, tokens.clone()).await?;
     let shutdown = tasks.shutdown();
@@ -153,13 +150,16 @@ async fn start_api(
     tasks.spawn_until_shutdown("idle objects", registry.clone().pack_idle());
     bootstrap::ensure(&registry, inside).await?;
     bootstrap::publish_authorities(&registry, pki.ca_pem(), pki.front_proxy_ca_pem()).await?;
-    let authenticator = Authenticator { tokens, anonymous: true, front_proxy: Some(pki.front_proxy()) };
+    let (authenticator, followed) = config.authentication.open(tokens, pki.front_proxy())?;
+    let (steps, authorization) = config.authorization.open()?;
     let surroundings = Surroundings {
         health: readiness.clone(),
         metrics: sampan_base::metrics::Registry::default(),
         front_proxy: Some(pki.front_proxy_client()),
         shutdown: Some(tasks.shutdown()),
         limits: config.limits,
+        authorizers: Authorizers::new(steps),
+        audit: config.audit.as_ref().map(Audit::open).transpose()?,
     };
     let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
@@ -167,6 +167,13 @@ async fn start_api(
     tasks.spawn_until_shutdown("policies", server.clone().follow_policies());
     tasks.spawn_until_shutdown("aggregation", server.clone().follow_aggregated());
     tasks.spawn_until_shutdown("priorities", server.clone().follow_priorities());
+    if let Some(file) = followed {
+        tasks.spawn_until_shutdown("authentication", server.clone().follow_authentication(file));
+    }
+    if let Some(file) = authorization {
+        tasks.spawn_until_shutdown("authorization", server.clone().follow_authorization(file));
+    }
+    tasks.spawn("audit", server.clone().follow_audit(tasks.shutdown()));
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
     let tls = Arc::new(pki.server_config()?);
     // Clients of the machine, and pods: the second address is of the bridge and leads nowhere else.

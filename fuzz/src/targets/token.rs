@@ -10,6 +10,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use sampan_apiserver::identity::authentication::{
     BoundObject, BoundObjects, ServiceAccountTokens, TokenConfig,
 };
+use sampan_apiserver::identity::authentication::jwt::{Unverified, read_key_set};
 use serde_json::Value;
 
 use crate::input;
@@ -31,7 +32,7 @@ fn signer() -> &'static Signer {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.serialized_der(), &random).expect("a key");
-        let config = TokenConfig { issuer: ISSUER.to_owned(), api_audiences: Vec::new() };
+        let config = TokenConfig { issuer: ISSUER.to_owned(), api_audiences: Vec::new(), ..TokenConfig::default() };
         let tokens = ServiceAccountTokens::new(config, &pair).expect("a P-256 key");
         Signer { tokens, key, random }
     })
@@ -57,6 +58,10 @@ impl BoundObjects for Everything {
         alive()
     }
 
+    fn secret_object(&self, _namespace: &str, _name: &str) -> Option<Value> {
+        None
+    }
+
     fn node(&self, _name: &str) -> Option<BoundObject> {
         alive()
     }
@@ -70,6 +75,14 @@ pub fn run(data: &[u8]) {
         let Some(text) = input::text(rest) else { return };
         let verified = signer.tokens.verify(text, &[], &Everything, now);
         assert!(verified.is_err(), "nobody else signs with our key");
+        // Other issuers' tokens and keys, and nobody else signs with theirs either.
+        let keys = signer.tokens.json_web_keys().to_string();
+        let keys = read_key_set(keys.as_bytes()).expect("our own keys");
+        if let Ok(parsed) = Unverified::parse(text) {
+            assert!(!parsed.is_signed_by(&keys));
+            assert!(!parsed.is_signed_by(&read_key_set(rest).unwrap_or_default()));
+        }
+        let _ = read_key_set(rest);
         return;
     }
     let token = signed(signer, rest);

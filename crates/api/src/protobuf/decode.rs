@@ -102,6 +102,32 @@ impl<'a> Decoder<'a> {
         Ok(out)
     }
 
+    /// The JSON of a list: its metadata and its items.
+    pub(super) fn list(
+        &mut self,
+        item: MessageId,
+        bytes: &[u8],
+    ) -> Result<Map<String, Value>, ProtobufError> {
+        let metadata = self.table.kind("v1", "ListMeta").expect("the compiled-in table has it (tested)");
+        let (mut out, mut items) = (Map::new(), Vec::new());
+        let mut reader = Reader::new(bytes);
+        while let Some((number, wire)) = reader.tag("List")? {
+            match number {
+                1 => {
+                    let part = reader.length(wire, "metadata")?;
+                    out.insert("metadata".to_owned(), Value::Object(self.message(metadata, part, 2)?));
+                }
+                2 => {
+                    let part = reader.length(wire, "items")?;
+                    items.push(Value::Object(self.message(item, part, 2)?));
+                }
+                _ => reader.skip(wire)?,
+            }
+        }
+        out.insert("items".to_owned(), Value::Array(items));
+        Ok(out)
+    }
+
     fn message_into(
         &mut self,
         id: MessageId,

@@ -114,10 +114,14 @@ pub fn status(status: &Status, accepted: Accepted) -> Response<ResponseBody> {
 /// A status under a code that it need not name itself. Its JSON has the fields in upstream's order, since there
 /// are clients that compare the text.
 pub fn status_with(code: StatusCode, status: &Status, accepted: Accepted) -> Response<ResponseBody> {
-    if accepted.media == Media::Protobuf {
-        return value(code, &serde_json::to_value(status).unwrap_or_default(), accepted);
-    }
-    json_bytes(code, serde_json::to_vec(status).unwrap_or_default().into(), accepted)
+    let mut response = if accepted.media == Media::Protobuf {
+        value(code, &serde_json::to_value(status).unwrap_or_default(), accepted)
+    } else {
+        json_bytes(code, serde_json::to_vec(status).unwrap_or_default().into(), accepted)
+    };
+    // For the audit log, which tells what an answer said also where it keeps no answers.
+    response.extensions_mut().insert(Arc::new(status.clone()));
+    response
 }
 
 /// Adds `Warning` headers (RFC 7234, code 299).

@@ -1,10 +1,9 @@
 //! The inner chain of every request, in upstream's order: authentication, impersonation, fairness,
 //! authorisation, and then the work.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -13,38 +12,45 @@ use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 
 use super::asked::Asked;
-use super::negotiate::Accepted;
-use super::{Connection, ResponseBody, answer, non_resource, observe, resource};
-use crate::ApiServer;
+use super::{Connection, Exchange, ResponseBody, answer, non_resource, observe, resource};
 use crate::aggregator;
+use crate::audit::Received;
+use crate::audit::policy::Stage;
 use crate::fairness::{Seat, Work, work};
 use crate::identity::User;
 use crate::identity::authentication::Impersonation;
 use crate::identity::authorization::Attributes;
-use crate::metrics::Observed;
+use crate::identity::authorization::webhook::Opinion;
 use crate::resource_metrics;
 use crate::route::{ResourceRoute, Route};
+use crate::streaming::Held;
 
 /// How long a request waits for a seat that may last as long as it likes.
 const WATCH_WAIT: Duration = Duration::from_secs(15);
 
 /// Answers a request that was understood.
-pub async fn respond(
-    server: &Arc<ApiServer>,
-    request: Request<Incoming>,
-    connection: &Connection,
-    asked: &Asked,
-    observed: &Observed,
-    errors: Accepted,
+pub(super) async fn respond(
+    exchange: &Exchange<'_>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Status> {
-    let user = authenticate(server, request.headers(), connection)?;
-    let user = impersonate(server, user, request.headers())?;
+    let Exchange { server, asked, observed, errors, .. } = exchange;
     let method = request.method().as_str().to_ascii_lowercase();
     let selector = selector(asked);
-    let attributes = attributes(&user, asked, &method, selector.exact("metadata.name"));
+    let named = selector.exact("metadata.name");
+    let user = match authenticate(exchange, &request).await {
+        Ok(user) => user,
+        Err(status) => {
+            let nobody = User::default();
+            audit_refused(exchange, &request, &attributes(&nobody, asked, &method, named));
+            return Err(status);
+        }
+    };
+    audit_begin(exchange, &mut request, &attributes(&user, asked, &method, named))?;
+    let user = impersonate(exchange, user, request.headers()).await?;
+    let attributes = attributes(&user, asked, &method, named);
     // Logs, streams and proxied requests last, and cost this server little.
     if asked.is_long_running() && attributes.verb != "watch" {
-        return authorized(server, request, asked, &user, &attributes).await;
+        return authorized(exchange, request, &user, &attributes).await;
     }
     let classified = server.fairness.classify(&attributes);
     let estimated = match &asked.route {
@@ -58,7 +64,7 @@ pub async fn respond(
     let (seat, waited) = classified.acquire(&server.fairness, estimated, wait, queued).await;
     observed.note_wait(waited);
     let answered = match seat {
-        Ok(seat) => seated(server, request, asked, &user, &attributes, seat).await,
+        Ok(seat) => seated(exchange, request, &user, &attributes, seat).await,
         Err(why) => {
             server.metrics.requests.terminated(observed, 429);
             tracing::debug!(
@@ -70,21 +76,20 @@ pub async fn respond(
             Ok(too_many())
         }
     };
-    let mut response = answered.unwrap_or_else(|status| answer::status(&status, errors));
+    let mut response = answered.unwrap_or_else(|status| answer::status(&status, *errors));
     classified.sign(response.headers_mut());
     Ok(response)
 }
 
 /// Answers while a seat is held: until the answer is made or, of a watch, until it has begun.
 async fn seated(
-    server: &Arc<ApiServer>,
+    exchange: &Exchange<'_>,
     request: Request<Incoming>,
-    asked: &Asked,
     user: &User,
     attributes: &Attributes<'_>,
     seat: Seat,
 ) -> Result<Response<ResponseBody>, Status> {
-    let answered = authorized(server, request, asked, user, attributes).await;
+    let answered = authorized(exchange, request, user, attributes).await;
     match answered {
         Ok(response) if attributes.verb == "list" => Ok(observe::keep_seat(response, seat)),
         other => other,
@@ -92,15 +97,15 @@ async fn seated(
 }
 
 async fn authorized(
-    server: &Arc<ApiServer>,
+    exchange: &Exchange<'_>,
     request: Request<Incoming>,
-    asked: &Asked,
     user: &User,
     attributes: &Attributes<'_>,
 ) -> Result<Response<ResponseBody>, Status> {
+    let Exchange { server, asked, .. } = exchange;
     match &asked.route {
         Route::NonResource(path) => {
-            allow(server, attributes)?;
+            allow(exchange, attributes).await?;
             if let Some(remote) = server.aggregator.remote_of_path(path) {
                 return Ok(aggregator::forward(server, &remote, request, user).await);
             }
@@ -110,7 +115,7 @@ async fn authorized(
             // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.
             let acts = matches!(route.subresource.as_deref(), Some("exec" | "attach" | "portforward"));
             let verb = if acts { Verb::Create.as_str() } else { attributes.verb };
-            allow(server, &Attributes { verb, ..*attributes })?;
+            allow(exchange, &Attributes { verb, ..*attributes }).await?;
             if let Some(remote) = server.aggregator.remote(&route.gvr.group, &route.gvr.version) {
                 return Ok(aggregator::forward(server, &remote, request, user).await);
             }
@@ -122,8 +127,13 @@ async fn authorized(
                 Verb::Watch => Some(server.watches.enter(&user.name)?),
                 _ => None,
             };
-            let mut response = resource(server, request, route.clone(), asked.query.clone(), user).await?;
+            let record = exchange.record.get();
+            let mut response =
+                resource(server, request, route.clone(), asked.query.clone(), user, record).await?;
             let deprecated = sampan_api::warnings::resource(&route.gvr);
+            if let (Some(record), Some(_)) = (record, &deprecated) {
+                record.annotate("k8s.io/deprecated", "true");
+            }
             answer::warn(&mut response, deprecated.map(str::to_owned).as_slice());
             Ok(match place {
                 Some(place) => observe::keep(response, place),
@@ -131,6 +141,66 @@ async fn authorized(
             })
         }
     }
+}
+
+/// Begins the record of an authenticated request, where the audit policy wants one.
+fn audit_begin(
+    exchange: &Exchange<'_>,
+    request: &mut Request<Incoming>,
+    attributes: &Attributes<'_>,
+) -> Result<(), Status> {
+    let Some(audit) = &exchange.server.audit else { return Ok(()) };
+    let Some(record) = audit.begin(&received(exchange, request, attributes)) else { return Ok(()) };
+    let kept = record.write(Stage::RequestReceived);
+    if exchange.asked.is_long_running() {
+        request.extensions_mut().insert(Held(record.clone()));
+    }
+    let _ = exchange.record.set(record);
+    if kept {
+        return Ok(());
+    }
+    audit.rejected();
+    Err(Status::internal("failed to store audit event"))
+}
+
+/// Records that nobody could be found in a request's credentials: one event, and that is all.
+fn audit_refused(exchange: &Exchange<'_>, request: &Request<Incoming>, attributes: &Attributes<'_>) {
+    let Some(audit) = &exchange.server.audit else { return };
+    if let Some(record) = audit.begin(&received(exchange, request, attributes)) {
+        let tried = credentials(request.headers(), exchange.connection);
+        record.unauthenticated(&tried);
+    }
+}
+
+fn received<'a>(
+    exchange: &'a Exchange<'_>,
+    request: &'a Request<Incoming>,
+    attributes: &'a Attributes<'a>,
+) -> Received<'a> {
+    Received {
+        id: exchange.audit_id,
+        uri: request.uri(),
+        headers: request.headers(),
+        peer: exchange.connection.peer,
+        since: exchange.received.elapsed(),
+        attributes,
+    }
+}
+
+/// The kinds of credentials that a request has, in upstream's words.
+fn credentials(headers: &HeaderMap, connection: &Connection) -> Vec<&'static str> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let scheme = header.trim().split_once(' ').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let mut found = Vec::new();
+    match scheme.as_deref() {
+        Some("basic") => found.push("basic"),
+        Some("bearer") => found.push("bearer"),
+        _ => {}
+    }
+    if connection.certificate.is_some() {
+        found.push("x509");
+    }
+    found
 }
 
 /// What a request wants, for who decides whether it may and when.
@@ -176,11 +246,14 @@ fn too_many() -> Response<ResponseBody> {
     response
 }
 
-fn authenticate(server: &ApiServer, headers: &HeaderMap, connection: &Connection) -> Result<User, Status> {
+async fn authenticate(exchange: &Exchange<'_>, request: &Request<Incoming>) -> Result<User, Status> {
+    let server = exchange.server;
     let began = Instant::now();
     let registry = server.registry.as_ref();
-    let certificate = connection.certificate.as_ref();
-    let user = server.authenticator.authenticate(headers, certificate, registry, Timestamp::now());
+    let certificate = exchange.connection.certificate.as_ref();
+    let (path, headers) = (request.uri().path(), request.headers());
+    let user =
+        server.authenticator.authenticate(path, headers, certificate, registry, Timestamp::now()).await;
     server.metrics.authenticated(user.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
     user.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a request was not authenticated");
@@ -188,20 +261,29 @@ fn authenticate(server: &ApiServer, headers: &HeaderMap, connection: &Connection
     })
 }
 
-/// Authorises, and counts it.
-fn allow(server: &ApiServer, attributes: &Attributes<'_>) -> Result<(), Status> {
+/// Authorises, counts it, and notes it for the audit log.
+async fn allow(exchange: &Exchange<'_>, attributes: &Attributes<'_>) -> Result<(), Status> {
+    let server = exchange.server;
     let began = Instant::now();
-    let allowed = server.authorize(attributes);
-    server.metrics.authorized(allowed.is_ok(), began.elapsed());
-    allowed
+    let opinion = server.decide_request(attributes).await;
+    let (allowed, word, reason) = match &opinion {
+        Opinion::Allow(reason) => (true, "allow", reason),
+        Opinion::Deny(reason) | Opinion::None(reason) => (false, "forbid", reason),
+    };
+    server.metrics.authorized(allowed, began.elapsed());
+    if let Some(record) = exchange.record.get() {
+        record.annotate("authorization.k8s.io/decision", word);
+        record.annotate("authorization.k8s.io/reason", reason);
+    }
+    if allowed { Ok(()) } else { Err(attributes.forbidden(reason)) }
 }
 
 /// The user that the headers ask for, where the asking one may act for it.
-fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<User, Status> {
+async fn impersonate(exchange: &Exchange<'_>, user: User, headers: &HeaderMap) -> Result<User, Status> {
     let asked = Impersonation::read(headers).map_err(|error| Status::bad_request(error.to_string()))?;
     let Some(asked) = asked else { return Ok(user) };
     for target in asked.targets() {
-        server.authorize(&Attributes {
+        let needed = Attributes {
             user: &user,
             verb: "impersonate",
             group: target.group,
@@ -211,7 +293,12 @@ fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> Result<Us
             namespace: &target.namespace,
             name: &target.name,
             path: "",
-        })?;
+        };
+        exchange.server.authorize_request(&needed).await?;
     }
-    Ok(asked.user())
+    let user = asked.user();
+    if let Some(record) = exchange.record.get() {
+        record.impersonated(&user);
+    }
+    Ok(user)
 }

@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
-use sampan_api::Status;
+use sampan_api::{Status, duration};
 use tokio::task::AbortHandle;
 
 use super::ResponseBody;
@@ -53,7 +53,7 @@ pub fn sign(response: &mut Response<ResponseBody>, audit_id: HeaderValue) {
 pub fn time_limit(asked: &Asked) -> Result<Duration, Status> {
     let Some(text) = asked.query.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
     let invalid = || Status::bad_request("invalid timeout specified in the request URL");
-    let limit = parse_duration(text).ok_or_else(invalid)?;
+    let limit = duration::parse(text).ok_or_else(invalid)?;
     Ok(if limit.is_zero() { REQUEST_TIMEOUT } else { limit.min(REQUEST_TIMEOUT) })
 }
 
@@ -62,36 +62,6 @@ pub fn timed_out() -> Status {
     let mut status = Status::timeout("Timeout: request did not complete within the allotted timeout");
     status.details = Some(Default::default());
     status
-}
-
-/// A duration as Go writes it: `1m30.5s`. None where it is negative or not one.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut rest, mut seconds) = (text.strip_prefix('+').unwrap_or(text), 0.0);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
-        let amount: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_end = rest.find(|character: char| character.is_ascii_digit() || character == '.');
-        let (unit, after) = rest.split_at(unit_end.unwrap_or(rest.len()));
-        seconds += amount
-            * match unit {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = after;
-    }
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The bytes of an answer, where they are known before it is sent.
@@ -200,21 +170,6 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_those_of_go() {
-        let check = |text: &str, expected: Option<f64>| {
-            assert_eq!(parse_duration(text).map(|duration| duration.as_secs_f64()), expected, "{text}");
-        };
-        check("0", Some(0.0));
-        check("30s", Some(30.0));
-        check("1m30.5s", Some(90.5));
-        check("250ms", Some(0.25));
-        check("2h", Some(7200.0));
-        for wrong in ["", "5", "-1s", "s", "1x", "1.2.3s", "ms5", "1e99h1"] {
-            check(wrong, None);
-        }
-    }
 
     #[test]
     fn an_identifier_of_the_client_is_kept_within_limits() {

@@ -44,7 +44,7 @@ pub async fn create(
     context.options = write_options(query, "CreateOptions")?;
     let body = Body { bytes, format: body_format(headers)? };
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref());
-    if let Some(answered) = crate::reviews::create(server, route, &body, context)? {
+    if let Some(answered) = crate::reviews::create(server, route, &body, context).await? {
         return Ok(answer::value(StatusCode::CREATED, &answered, accepted));
     }
     if route.gvr == Gvr::new("", "v1", "bindings") {
@@ -127,7 +127,7 @@ pub async fn update(
     let place = Place { namespace, name, part: Part::of(route.subresource.as_deref()) };
     let existed = resource.cache.get(&resource.key(namespace, name)).is_some();
     if patch == Some(PatchKind::Apply) && !existed && place.part == Part::Main {
-        authorize_creation(server, route, context, name)?;
+        authorize_creation(server, route, context, name).await?;
     }
     let object = match patch {
         Some(kind) => server.registry.patch(&resource, place, kind, &body, context).await?,

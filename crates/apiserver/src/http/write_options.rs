@@ -73,13 +73,13 @@ pub fn check_apply(kind: PatchKind, query: &Query) -> Result<(), Status> {
 }
 
 /// Who applies what does not exist creates it, and must be allowed to.
-pub fn authorize_creation(
+pub async fn authorize_creation(
     server: &ApiServer,
     route: &ResourceRoute,
     context: &Context,
     name: &str,
 ) -> Result<(), Status> {
-    server.authorize(&Attributes {
+    let needed = Attributes {
         user: &context.user,
         verb: Verb::Create.as_str(),
         group: &route.gvr.group,
@@ -89,5 +89,6 @@ pub fn authorize_creation(
         namespace: route.namespace.as_deref().unwrap_or_default(),
         name,
         path: "",
-    })
+    };
+    server.authorize_request(&needed).await
 }

@@ -9,11 +9,13 @@ use sampan_api::status::StatusDetails;
 use super::User;
 
 pub mod bootstrap;
+pub mod configuration;
 mod objects;
 mod rbac;
 mod rules;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 pub use objects::{AggregationRule, GROUP, RbacKind, RbacObjectError, rules_of};
 pub use rbac::{Rbac, everything};

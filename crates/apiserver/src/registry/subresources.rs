@@ -35,7 +35,7 @@ impl Registry {
         match subresource.name.as_ref() {
             "binding" => self.bind(resource, namespace, name, &body, context).await,
             "eviction" => self.evict(resource, namespace, name, &body, context).await,
-            "token" => self.issue_token(resource, namespace, name, body),
+            "token" => self.issue_token(resource, namespace, name, body, context),
             _ => Err(Status::method_not_allowed(&resource.def.gvr, "create")),
         }
     }

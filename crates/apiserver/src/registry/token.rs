@@ -6,7 +6,7 @@ use sampan_api::status::Cause;
 use sampan_api::{Gvr, Status};
 use serde_json::{Value, json};
 
-use super::{Registry, Resource};
+use super::{Context, Registry, Resource};
 use crate::identity::authentication::{BoundTo, NamedUid, TokenSpec};
 
 const PODS: Gvr = Gvr::new("", "v1", "pods");
@@ -19,6 +19,7 @@ impl Registry {
         namespace: Option<&str>,
         name: &str,
         mut request: Value,
+        context: &mut Context,
     ) -> Result<Value, Status> {
         let key = resource.key(namespace, name);
         let account = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
@@ -44,6 +45,8 @@ impl Registry {
             };
             Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause])
         })?;
+        context
+            .annotate("authentication.kubernetes.io/issued-credential-id".to_owned(), issued.credential_id);
         if !request.is_object() {
             request = json!({});
         }

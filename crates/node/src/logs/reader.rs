@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sampan_api::Status;
+use sampan_base::directory_watch::DirectoryWatch;
 use sampan_client::node_streams::LogStream;
 use tokio::sync::{mpsc, watch};
 
-use super::watch::DirectoryWatch;
 use super::{Selection, files, tail_offset};
 
 /// What is sent at once, about; bytes.

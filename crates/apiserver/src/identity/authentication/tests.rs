@@ -33,6 +33,9 @@ impl BoundObjects for Objects {
     fn secret(&self, namespace: &str, name: &str) -> Option<BoundObject> {
         self.get("secret", namespace, name)
     }
+    fn secret_object(&self, _: &str, _: &str) -> Option<serde_json::Value> {
+        None
+    }
     fn node(&self, name: &str) -> Option<BoundObject> {
         self.get("node", "", name)
     }
@@ -43,7 +46,11 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn tokens(key: &KeyPair) -> ServiceAccountTokens {
-    let config = TokenConfig { issuer: "https://kubernetes.default.svc".to_owned(), api_audiences: vec![] };
+    let config = TokenConfig {
+        issuer: "https://kubernetes.default.svc".to_owned(),
+        api_audiences: vec![],
+        ..TokenConfig::default()
+    };
     ServiceAccountTokens::new(config, key).expect("a P-256 key")
 }
 
@@ -192,14 +199,19 @@ fn requests_are_authenticated_in_order() {
     let issued = pki.issue_client(subject, at(0)).expect("issued");
     let certificate = ClientCertificate::read(&issued.der).expect("a certificate");
     let authenticator = Authenticator {
-        tokens: tokens(pki.token_key()).into(),
-        anonymous: true,
         front_proxy: Some(pki.front_proxy()),
+        ..Authenticator::new(tokens(pki.token_key()).into())
     };
     let token = authenticator.tokens.issue(pod_spec(None), at(0)).expect("issued").token;
     let objects = Objects::with(PRESENT);
+    let user_of = |pairs: &[(&'static str, &str)], certificate, now| {
+        // Nobody elsewhere is asked, so that it is ready at once.
+        let headers = headers(pairs);
+        let asked = authenticator.authenticate("/livez", &headers, certificate, &objects, now);
+        futures_util::FutureExt::now_or_never(asked).expect("at once")
+    };
     let ask = |pairs: &[(&'static str, &str)], certificate, now| {
-        authenticator.authenticate(&headers(pairs), certificate, &objects, now).map(|user| user.name).ok()
+        user_of(pairs, certificate, now).map(|user| user.name).ok()
     };
     let name = |name: &str| Some(name.to_owned());
     let bearer = format!("bearer {token}");
@@ -228,11 +240,25 @@ fn requests_are_authenticated_in_order() {
     assert_eq!(ask(&told, None, at(0)), name("system:anonymous"));
     assert_eq!(ask(&[], Some(&proxy), at(0)), name("system:anonymous"));
     assert_eq!(ask(&told, Some(&proxy), at(31 * 24 * 3600)), name("system:anonymous"));
-    let user = authenticator.authenticate(&headers(&told), Some(&proxy), &objects, at(0)).expect("told");
+    let user = user_of(&told, Some(&proxy), at(0)).expect("told");
     assert_eq!(
         (user.groups, &user.extra["a/b"][..]),
         (vec!["g".into(), "system:authenticated".into()], &["c".to_owned()][..])
     );
+}
+
+#[test]
+fn only_health_needs_no_credentials() {
+    let check = |anonymous: &Anonymous, path: &str, expected| {
+        assert_eq!(anonymous.allows(path), expected, "{anonymous:?} {path}");
+    };
+    for (path, expected) in
+        [("/livez", true), ("/readyz", true), ("/healthz", true), ("/version", false), ("/api", false)]
+    {
+        check(&Anonymous::default(), path, expected);
+        check(&Anonymous::Everywhere, path, true);
+        check(&Anonymous::Off, path, false);
+    }
 }
 
 #[test]

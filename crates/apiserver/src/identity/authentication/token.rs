@@ -81,6 +81,8 @@ pub trait BoundObjects: Send + Sync {
     fn service_account(&self, namespace: &str, name: &str) -> Option<BoundObject>;
     fn pod(&self, namespace: &str, name: &str) -> Option<BoundObject>;
     fn secret(&self, namespace: &str, name: &str) -> Option<BoundObject>;
+    /// A whole secret: bootstrap tokens are ones.
+    fn secret_object(&self, namespace: &str, name: &str) -> Option<Value>;
     fn node(&self, name: &str) -> Option<BoundObject>;
 }
 
@@ -127,6 +129,8 @@ pub struct IssuedToken {
     pub audiences: Vec<String>,
     /// `spec.expirationSeconds` as granted.
     pub expiration_seconds: i64,
+    /// What users of the token are recognised by in audit logs: `JTI=…`.
+    pub credential_id: String,
 }
 
 /// A token that is valid now.
@@ -181,12 +185,16 @@ struct KubernetesClaim {
 }
 
 /// The fixed facts of a server's tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenConfig {
     /// The `iss` claim: an https URL that serves the discovery documents.
     pub issuer: String,
     /// Audiences that this API server accepts; the issuer where empty.
     pub api_audiences: Vec<String>,
+    /// Where the keys are said to be; at whichever server is asked where it is absent.
+    pub keys_url: Option<String>,
+    /// The longest life that is granted, in seconds; a longer one is cut to it.
+    pub max_life_s: Option<i64>,
 }
 
 /// Issues and verifies tokens with one key.
@@ -218,6 +226,16 @@ impl ServiceAccountTokens {
         Ok(ServiceAccountTokens { config, key, public_key, key_id, random })
     }
 
+    /// The audiences that this API server accepts.
+    pub fn api_audiences(&self) -> &[String] {
+        &self.config.api_audiences
+    }
+
+    /// The `iss` claim.
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
     /// Answers a `TokenRequest`.
     pub fn issue(&self, spec: TokenSpec<'_>, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let requested = spec.expiration_seconds.unwrap_or(3600);
@@ -227,6 +245,7 @@ impl ServiceAccountTokens {
         if requested > LONGEST_LIFE {
             return Err(TokenError::TooLongLife);
         }
+        let requested = self.config.max_life_s.map_or(requested, |longest| requested.min(longest));
         let own_audience = spec.audiences.is_empty();
         let audiences = if own_audience { self.config.api_audiences.clone() } else { spec.audiences };
         let for_pod = matches!(spec.bound_to, Some(BoundTo::Pod { .. }));
@@ -234,6 +253,7 @@ impl ServiceAccountTokens {
         let extended = for_pod && requested == WARN_ONLY_LIFE && for_this_server;
         let now = now.as_second();
         let life = if extended { EXTENDED_LIFE } else { requested };
+        let life = self.config.max_life_s.map_or(life, |longest| life.min(longest));
         let mut kubernetes = KubernetesClaim {
             namespace: spec.namespace.to_owned(),
             node: None,
@@ -265,7 +285,13 @@ impl ServiceAccountTokens {
             sub: service_account_user_name(spec.namespace, spec.service_account),
         };
         let expiration = Timestamp::from_second(now + requested).map_err(|_| TokenError::TooLongLife)?;
-        Ok(IssuedToken { token: self.sign(&claims)?, expiration, audiences, expiration_seconds: requested })
+        Ok(IssuedToken {
+            token: self.sign(&claims)?,
+            expiration,
+            audiences,
+            expiration_seconds: requested,
+            credential_id: credential_id(&claims.jti),
+        })
     }
 
     fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
@@ -351,9 +377,10 @@ impl ServiceAccountTokens {
 
     /// `/.well-known/openid-configuration`. `base_url` is where clients reach this server.
     pub fn openid_configuration(&self, base_url: &str) -> Value {
+        let own = || format!("{}/openid/v1/jwks", base_url.trim_end_matches('/'));
         json!({
             "issuer": self.config.issuer,
-            "jwks_uri": format!("{}/openid/v1/jwks", base_url.trim_end_matches('/')),
+            "jwks_uri": self.config.keys_url.clone().unwrap_or_else(own),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
@@ -374,12 +401,16 @@ impl ServiceAccountTokens {
     }
 }
 
+fn credential_id(jti: &str) -> String {
+    format!("JTI={jti}")
+}
+
 fn user_of(claims: Claims) -> User {
     let account = &claims.kubernetes.serviceaccount;
     let mut user = User::service_account(&claims.kubernetes.namespace, &account.name, &account.uid);
     let mut extra = |key: &str, value: String| user.extra.insert(key.to_owned(), vec![value]);
     if !claims.jti.is_empty() {
-        extra(CREDENTIAL_ID, format!("JTI={}", claims.jti));
+        extra(CREDENTIAL_ID, credential_id(&claims.jti));
     }
     if let Some(pod) = claims.kubernetes.pod {
         extra("authentication.kubernetes.io/pod-name", pod.name);

@@ -1,4 +1,4 @@
-//! Waiting for a file to grow or to be replaced (inotify).
+//! Waiting for the files of a directory to change (inotify).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
