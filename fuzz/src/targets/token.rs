@@ -7,10 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use sampan_apiserver::identity::authentication::jwt::{Unverified, read_key_set};
 use sampan_apiserver::identity::authentication::{
     BoundObject, BoundObjects, ServiceAccountTokens, TokenConfig,
 };
-use sampan_apiserver::identity::authentication::jwt::{Unverified, read_key_set};
 use serde_json::Value;
 
 use crate::input;
@@ -32,7 +32,8 @@ fn signer() -> &'static Signer {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.serialized_der(), &random).expect("a key");
-        let config = TokenConfig { issuer: ISSUER.to_owned(), api_audiences: Vec::new(), ..TokenConfig::default() };
+        let config =
+            TokenConfig { issuer: ISSUER.to_owned(), api_audiences: Vec::new(), ..TokenConfig::default() };
         let tokens = ServiceAccountTokens::new(config, &pair).expect("a P-256 key");
         Signer { tokens, key, random }
     })

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::testing::{TestServer, bytes_of, request};
 
+mod leaks;
 mod lists;
 mod watches;
 

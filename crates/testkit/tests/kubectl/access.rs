@@ -33,6 +33,10 @@ pub fn can_i_list(cluster: &mut Cluster) {
         .ok()
         .matches(r"^Resources +Non-Resource URLs +Resource Names +Verbs$")
         .matches(r"^\*\.\* +\[\] +\[\] +\[\*\]$");
+    // The administrator's group and its role give the same, which is told once.
+    let text = cluster.kubectl(&["auth", "can-i", "--list"]).ok().text();
+    let rows = text.lines().filter(|line| line.trim_start().starts_with("[*]"));
+    assert_eq!(rows.count(), 1, "{text}");
     namespace.kubectl(&["create", "serviceaccount", "bot"]).ok();
     let bind = ["create", "rolebinding", "bot", "--clusterrole=view", "--serviceaccount=can-i-list:bot"];
     namespace.kubectl(&bind).ok();
