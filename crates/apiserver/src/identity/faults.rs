@@ -27,7 +27,7 @@ impl Faults {
 
     /// Adds what is found below a field.
     pub fn at(&mut self, field: String, check: impl FnOnce(&mut Faults)) {
-        let outer = std::mem::replace(&mut self.prefix, String::new());
+        let outer = std::mem::take(&mut self.prefix);
         self.prefix = format!("{outer}{field}.");
         check(self);
         self.prefix = outer;
