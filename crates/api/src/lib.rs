@@ -5,6 +5,7 @@
 //! no sockets, and never panics on what came from outside.
 
 pub mod apply;
+pub mod certificates;
 pub mod custom;
 pub mod defaults;
 pub mod discovery;

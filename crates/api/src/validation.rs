@@ -65,6 +65,9 @@ pub fn create(group: &str, kind: &str, value: &Value) -> Vec<Cause> {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::create(&root, &mut faults),
         ("events.k8s.io", "Event") => events::create(&root, &mut faults),
         ("resource.k8s.io", _) => devices::create(kind, &root, &mut faults),
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            certificates::request(&root, None, &mut faults);
+        }
         _ => {}
     }
     faults.into_causes()
@@ -134,9 +137,8 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<Cause> {
         ("rbac.authorization.k8s.io", _) => rbac::update(kind, &root, &before, &mut faults),
         ("discovery.k8s.io", "EndpointSlice") => networking::update_slice(&root, &before, &mut faults),
         ("scheduling.k8s.io", "PriorityClass") => policy::update_priority_class(&root, &before, &mut faults),
-        // What was asked for is what is approved.
         ("certificates.k8s.io", "CertificateSigningRequest") => {
-            faults.immutable(&root.get("spec"), &before.get("spec"));
+            certificates::update(&root, &before, certificates::Writer::Main, &mut faults);
         }
         ("node.k8s.io", "RuntimeClass") => faults.immutable(&root.get("handler"), &before.get("handler")),
         ("networking.k8s.io", "IngressClass") => networking::update_class(&root, &before, &mut faults),
@@ -152,8 +154,20 @@ pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> Vec<C
     match (group, kind) {
         ("resource.k8s.io", "ResourceClaim") => devices::status::update(&root, &before, &mut faults),
         ("storage.k8s.io", "VolumeAttachment") => csi::attachment_status(&root.get("status"), &mut faults),
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            certificates::update(&root, &before, certificates::Writer::Status, &mut faults);
+        }
         _ => {}
     }
+    faults.into_causes()
+}
+
+/// The faults of a certificate signing request that is to replace `old` through its approval.
+pub fn update_approval(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new(MAX_FAULTS);
+    let (root, before) = (At::root(new), At::root(old));
+    metadata::update(&root.get("metadata"), &before.get("metadata"), &mut faults);
+    certificates::update(&root, &before, certificates::Writer::Approval, &mut faults);
     faults.into_causes()
 }
 
@@ -220,7 +234,6 @@ fn content(group: &str, kind: &str, root: &At<'_, '_>, faults: &mut Faults) {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::content(root, faults),
         ("coordination.k8s.io", "Lease") => policy::lease(root, faults),
         ("flowcontrol.apiserver.k8s.io", _) => flow_control::content(kind, root, faults),
-        ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(root, faults),
         (
             "admissionregistration.k8s.io",
             "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",

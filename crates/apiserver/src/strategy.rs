@@ -66,6 +66,11 @@ pub fn is_definition(resource: &Resource) -> bool {
     resource.def.gvr == DEFINITIONS
 }
 
+fn is_signing_request(resource: &Resource) -> bool {
+    let gvr = &resource.def.gvr;
+    gvr.group == "certificates.k8s.io" && gvr.resource == "certificatesigningrequests"
+}
+
 fn has_status(resource: &Resource) -> bool {
     resource.def.subresource("status").is_some()
 }
@@ -93,9 +98,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, user: &User) {
     if is_definition(resource) {
         definition::prepare_create(object);
     }
-    if resource.def.gvr.group == "certificates.k8s.io"
-        && resource.def.gvr.resource == "certificatesigningrequests"
-    {
+    if is_signing_request(resource) {
         certificate::prepare_create(object, user);
     }
     let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -105,6 +108,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, user: &User) {
 /// Puts back what the written part does not own.
 pub fn keep_other_parts(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
     let (Some(fields), Some(stored)) = (new.as_object_mut(), old.as_object()) else { return };
+    if is_signing_request(resource) {
+        certificate::keep_other_parts(part, fields, stored);
+    }
     match part {
         Part::Main if has_status(resource) => put_back(fields, stored, "status"),
         Part::Subresource(name) if core(resource, "pods") => pod::keep_other_parts(name, fields, stored),
@@ -170,6 +176,9 @@ fn put_back(fields: &mut Map<String, Value>, stored: &Map<String, Value>, name: 
 
 /// Hooks of updates, after defaulting.
 pub fn prepare_update(resource: &Resource, part: Part<'_>, new: &mut Value, old: &Value) {
+    if is_signing_request(resource) {
+        certificate::prepare_update(part, new, old, Timestamp::now());
+    }
     match part {
         Part::Main => {
             if core(resource, "services") {

@@ -45,6 +45,7 @@ pub(super) fn faults_of_update(resource: &Resource, part: Part<'_>, new: &Value,
             faults
         }
         (None, Part::Subresource("ephemeralcontainers")) => validation::update_ephemeral_containers(new, old),
+        (None, Part::Subresource("approval")) => validation::update_approval(new, old),
         (None, Part::Subresource("resize")) => validation::update_resize(new, old),
         (None, Part::Status) => validation::update_status(&def.gvr.group, &def.kind, new, old),
         (None, Part::Subresource(_)) => Vec::new(),
