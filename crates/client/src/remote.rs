@@ -5,8 +5,9 @@
 //! a limit. A server that cannot be reached answers 503, as [`Backend`] promises.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,11 +17,12 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::{Mutex, RwLock};
 use sampan_api::object::{Object, ObjectRef};
 use sampan_api::{Gvr, Status};
 use serde_json::json;
 
-use crate::kubeconfig::Access;
+use crate::kubeconfig::{Access, KubeconfigError};
 use crate::{Backend, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, WatchStream};
 
 mod connect;
@@ -48,6 +50,15 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 const ALIVE_WITHIN: Duration = Duration::from_secs(15);
 
+/// Why a kubeconfig cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
 /// One request that is none of [`Backend`]'s.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -72,18 +83,36 @@ const JSON: &str = "application/json";
 /// A server elsewhere. Cheap to clone.
 #[derive(Clone)]
 pub struct RemoteBackend {
-    http: HttpClient<Connector, Full<Bytes>>,
-    dialer: Arc<Dialer>,
-    token: Option<Arc<TokenSource>>,
+    shared: Arc<Shared>,
     user_agent: HeaderValue,
     /// `fieldManager` of writes.
     manager: Arc<str>,
 }
 
-impl RemoteBackend {
-    /// Prepares requests; connects with the first one. `manager` names the writer in
-    /// `metadata.managedFields`.
-    pub fn new(access: &Access, manager: &str) -> Result<Self, ConnectError> {
+/// What all clones use.
+struct Shared {
+    current: RwLock<Arc<Way>>,
+    /// The file that tells how to reach the server, where it is followed.
+    source: Option<Source>,
+}
+
+/// The connections under one set of credentials. Requests that began on some go on when others follow.
+struct Way {
+    http: HttpClient<Connector, Full<Bytes>>,
+    dialer: Arc<Dialer>,
+    token: Option<TokenSource>,
+}
+
+/// A kubeconfig, whose credentials somebody renews in place.
+struct Source {
+    path: PathBuf,
+    context: Option<String>,
+    /// When the file that was read was written.
+    written: Mutex<Option<SystemTime>>,
+}
+
+impl Way {
+    fn new(access: &Access) -> Result<Self, ConnectError> {
         let dialer = Arc::new(Dialer::new(access)?);
         let http = HttpClient::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -91,36 +120,100 @@ impl RemoteBackend {
             .http2_keep_alive_interval(ALIVE_EVERY)
             .http2_keep_alive_timeout(ALIVE_WITHIN)
             .build(Connector::new(dialer.clone()));
+        Ok(Way { http, dialer, token: access.credentials.token.clone().map(TokenSource::new) })
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> Status {
+        Status::unavailable(format!("cannot reach https://{}: {why}", self.dialer.authority()))
+    }
+
+    /// The `Authorization` header of requests; none with a certificate alone.
+    fn authorization(&self) -> Result<Option<HeaderValue>, Status> {
+        let Some(token) = &self.token else { return Ok(None) };
+        token.header().map(Some).map_err(|error| Status::internal(format!("cannot read the token: {error}")))
+    }
+}
+
+impl Source {
+    /// What the file says, where it was written since it was read last.
+    fn changed(&self) -> Option<Access> {
+        let written = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok()?;
+        let mut known = self.written.lock();
+        if *known == Some(written) {
+            return None;
+        }
+        // One that is being replaced is looked at again with the next request.
+        let access = Access::read(&self.path, self.context.as_deref()).ok()?;
+        *known = Some(written);
+        Some(access)
+    }
+}
+
+impl RemoteBackend {
+    /// Prepares requests; connects with the first one. `manager` names the writer in
+    /// `metadata.managedFields`.
+    pub fn new(access: &Access, manager: &str) -> Result<Self, ConnectError> {
+        RemoteBackend::over(Way::new(access)?, None, manager)
+    }
+
+    /// The same with a context of a kubeconfig, whose credentials somebody renews in place: requests after
+    /// that use the new ones.
+    pub fn following(path: &Path, context: Option<&str>, manager: &str) -> Result<Self, FollowError> {
+        let source = Source {
+            path: path.to_owned(),
+            context: context.map(str::to_owned),
+            written: Mutex::new(std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()),
+        };
+        let access = Access::read(path, context)?;
+        Ok(RemoteBackend::over(Way::new(&access)?, Some(source), manager)?)
+    }
+
+    fn over(way: Way, source: Option<Source>, manager: &str) -> Result<Self, ConnectError> {
         let user_agent = format!("{manager}/{}", env!("CARGO_PKG_VERSION"));
         Ok(RemoteBackend {
-            http,
-            dialer,
-            token: access.credentials.token.clone().map(|token| Arc::new(TokenSource::new(token))),
+            shared: Arc::new(Shared { current: RwLock::new(Arc::new(way)), source }),
             user_agent: HeaderValue::try_from(user_agent).unwrap_or(HeaderValue::from_static("sampan")),
             manager: manager.into(),
         })
     }
 
+    /// Uses other credentials from the next request on.
+    pub fn replace(&self, access: &Access) -> Result<(), ConnectError> {
+        *self.shared.current.write() = Arc::new(Way::new(access)?);
+        Ok(())
+    }
+
+    /// The way of the next request.
+    fn way(&self) -> Arc<Way> {
+        if let Some(access) = self.shared.source.as_ref().and_then(Source::changed)
+            && let Err(error) = self.replace(&access)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the new credentials cannot be used");
+        }
+        self.shared.current.read().clone()
+    }
+
     /// Sends a request. Answers that are not a success become their `Status`.
     pub async fn send(&self, call: Call) -> Result<Response<Incoming>, Status> {
+        let way = self.way();
         let mut request = Request::builder()
             .method(call.method)
-            .uri(self.dialer.url(&call.path))
+            .uri(way.dialer.url(&call.path))
             .header(ACCEPT, call.accept)
             .header(USER_AGENT, self.user_agent.clone());
         if !call.body.is_empty() {
             request = request.header(CONTENT_TYPE, call.content_type);
         }
-        if let Some(header) = self.authorization()? {
+        if let Some(header) = way.authorization()? {
             request = request.header(AUTHORIZATION, header);
         }
         let request = request
             .body(Full::new(call.body))
             .map_err(|error| Status::bad_request(format!("{:?} is no path: {error}", call.path)))?;
-        let response = tokio::time::timeout(ANSWER_TIME, self.http.request(request))
+        let response = tokio::time::timeout(ANSWER_TIME, way.http.request(request))
             .await
-            .map_err(|_| self.unreachable(&"no answer within a minute"))?
-            .map_err(|error| self.unreachable(&deepest(&error)))?;
+            .map_err(|_| way.unreachable(&"no answer within a minute"))?
+            .map_err(|error| way.unreachable(&deepest(&error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -138,22 +231,22 @@ impl RemoteBackend {
     /// A connection of its own for an upgrade (exec, attach, port-forward), over HTTP/1.1, and
     /// the headers that prove who asks.
     pub async fn connect(&self) -> Result<Stream, Status> {
-        self.dialer.dial_http1().await.map_err(|error| self.unreachable(&deepest(&error)))
+        let way = self.way();
+        way.dialer.dial_http1().await.map_err(|error| way.unreachable(&deepest(&error)))
     }
 
     /// `host:port` of the server.
-    pub fn authority(&self) -> &str {
-        self.dialer.authority()
+    pub fn authority(&self) -> String {
+        self.shared.current.read().dialer.authority().to_owned()
     }
 
     /// The `Authorization` header of requests; none with a certificate alone.
     pub fn authorization(&self) -> Result<Option<HeaderValue>, Status> {
-        let Some(token) = &self.token else { return Ok(None) };
-        token.header().map(Some).map_err(|error| Status::internal(format!("cannot read the token: {error}")))
+        self.way().authorization()
     }
 
     fn unreachable(&self, why: &dyn std::fmt::Display) -> Status {
-        Status::unavailable(format!("cannot reach https://{}: {why}", self.authority()))
+        self.shared.current.read().unreachable(why)
     }
 
     async fn read(&self, response: Response<Incoming>, limit: usize) -> Result<Bytes, Status> {
