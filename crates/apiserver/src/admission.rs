@@ -22,6 +22,7 @@ mod expressions;
 mod limit_ranger;
 pub mod mutating_admission_policy;
 mod namespace_lifecycle;
+mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_security;
 mod pod_topology_labels;
@@ -135,7 +136,7 @@ async fn run_mutating(
     object: &mut Value,
     context: &mut Context,
 ) -> Result<Mutated, Status> {
-    let mut mutated = mutate_inside(attributes, object).await?;
+    let mut mutated = mutate_inside(attributes, object, context).await?;
     let mut policies = mutating_admission_policy::mutation(attributes);
     let mut webhooks = webhooks::mutation(attributes);
     loop {
@@ -155,17 +156,22 @@ async fn run_mutating(
         if !again {
             return Ok(mutated);
         }
-        mutate_inside(attributes, object).await?;
+        mutate_inside(attributes, object, context).await?;
     }
 }
 
 /// The plugins of this process, in upstream's order.
-async fn mutate_inside(attributes: &Attributes<'_>, object: &mut Value) -> Result<Mutated, Status> {
+async fn mutate_inside(
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    context: &Context,
+) -> Result<Mutated, Status> {
     if attributes.operation == Operation::Create && attributes.subresource.is_empty() {
         namespace_lifecycle::admit(attributes.registry, attributes.resource, object)?;
     }
     limit_ranger::mutate(attributes, object)?;
     service_account::mutate(attributes, object).await?;
+    node_restriction::admit(attributes, Some(object), context)?;
     taint_nodes_by_condition::mutate(attributes, object);
     priority::mutate(attributes, object)?;
     if attributes.is(Operation::Create, "", "pods") {
@@ -202,6 +208,7 @@ async fn run_validating(
 ) -> Result<(), Status> {
     if attributes.operation == Operation::Delete {
         namespace_lifecycle::validate_delete(attributes.resource, attributes.name)?;
+        node_restriction::admit(attributes, None, context)?;
         webhooks::mutate_nothing(attributes, context).await?;
     }
     if let Some(object) = object {

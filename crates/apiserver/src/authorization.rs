@@ -45,9 +45,12 @@ impl ApiServer {
             let opinion = match step {
                 Step::AlwaysAllow => Opinion::Allow(String::new()),
                 Step::AlwaysDeny => Opinion::None("Everything is forbidden.".to_owned()),
-                // The roles answer for nodes too.
-                Step::Node => Opinion::None(String::new()),
-                Step::Rbac => match self.decide(attributes) {
+                Step::Node => match self.authorizer.of_node(attributes) {
+                    None => Opinion::None(String::new()),
+                    Some(Ok(())) => Opinion::Allow(String::new()),
+                    Some(Err(reason)) => Opinion::None(reason),
+                },
+                Step::Rbac => match self.authorizer.by_roles(attributes) {
                     Decision::Allow { reason } => Opinion::Allow(reason),
                     Decision::Deny { reason } => Opinion::None(reason),
                 },

@@ -22,6 +22,10 @@ pub const AUTHENTICATED_GROUP: &str = "system:authenticated";
 pub const MASTERS_GROUP: &str = "system:masters";
 /// The group of every service account.
 pub const SERVICE_ACCOUNTS_GROUP: &str = "system:serviceaccounts";
+/// The group of every node.
+pub const NODES_GROUP: &str = "system:nodes";
+/// What a node's user name starts with; its name follows.
+pub const NODE_PREFIX: &str = "system:node:";
 /// What a service account's user name starts with; `namespace:name` follows.
 pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
@@ -60,6 +64,16 @@ impl User {
             ],
             extra: BTreeMap::new(),
         }
+    }
+
+    /// A node.
+    pub fn node(name: &str) -> Self {
+        User::component(&format!("{NODE_PREFIX}{name}"), &[NODES_GROUP])
+    }
+
+    /// The name of the node that this user is; empty where its user name holds none.
+    pub fn node_name(&self) -> Option<&str> {
+        self.name.strip_prefix(NODE_PREFIX).filter(|_| self.is_in(NODES_GROUP))
     }
 
     pub fn is_in(&self, group: &str) -> bool {

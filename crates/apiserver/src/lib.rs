@@ -30,6 +30,7 @@ pub mod admission;
 pub mod aggregator;
 pub mod audit;
 pub mod authorization;
+pub mod authorizer;
 pub mod bootstrap;
 pub mod cache;
 pub mod conversion;
@@ -58,19 +59,19 @@ pub mod webhook;
 mod testing;
 
 mod bound_objects;
-mod rbac_feed;
 mod resource_metrics;
 
 use aggregator::Aggregator;
 use audit::{Audit, AuditConfig};
 use authorization::Authorizers;
+use authorizer::Authorizer;
 use documents::Documents;
 use fairness::{Concurrency, Fairness};
 use http::WatchLimit;
 use identity::User;
 use identity::authentication::configuration::{ConfigurationError, Configured};
 use identity::authentication::{AuthenticationError, Authenticator, VerifiedToken};
-use identity::authorization::{Attributes, Decision, Rbac};
+use identity::authorization::{Attributes, Decision};
 use local::LocalBackend;
 use metrics::Metrics;
 use registry::Registry;
@@ -82,7 +83,7 @@ pub struct ApiServer {
     pub registry: Arc<Registry>,
     pub documents: Documents,
     pub authenticator: Authenticator,
-    rbac: Arc<RwLock<Rbac>>,
+    authorizer: Arc<Authorizer>,
     /// Where the logs, processes, ports and usage of pods are reached; set once this node runs.
     node: RwLock<Option<Arc<dyn NodeAgent>>>,
     /// Groups and versions that other servers answer.
@@ -149,8 +150,8 @@ impl ApiServer {
         if let Err(status) = fairness::feed::configure(&fairness, &registry) {
             tracing::error!(%status, "fairness has only its mandatory levels");
         }
-        let rbac = Arc::new(RwLock::new(rbac_feed::load(&registry)));
-        let _ = registry.rbac.set(rbac.clone());
+        let authorizer = Arc::new(Authorizer::new(&registry));
+        let _ = registry.authorizer.set(authorizer.clone());
         let aggregator = Arc::new(Aggregator::new(registry.clone(), surroundings.front_proxy));
         let documents = Documents::new(registry.clone(), address);
         documents.set_remotes(aggregator.described());
@@ -159,7 +160,7 @@ impl ApiServer {
             documents,
             registry,
             authenticator,
-            rbac,
+            authorizer,
             node: RwLock::new(None),
             proxies: outgoing::Client::to_anyone(),
             sessions: Sessions::default(),
@@ -184,9 +185,9 @@ impl ApiServer {
         futures_util::future::join(follow, self.fairness.clone().balance()).await;
     }
 
-    /// Keeps the roles current for as long as it is polled.
+    /// Keeps current who may do what, for as long as it is polled.
     pub async fn follow_roles(self: Arc<Self>) {
-        rbac_feed::follow(self.registry.clone(), self.rbac.clone()).await;
+        self.authorizer.clone().follow(self.registry.clone()).await;
     }
 
     /// Keeps the conditions of custom resource definitions current for as long as it is polled, and
@@ -248,11 +249,14 @@ impl ApiServer {
     }
 
     pub fn decide(&self, attributes: &Attributes<'_>) -> Decision {
-        self.rbac.read().authorize(attributes)
+        self.authorizer.decide(attributes)
     }
 
-    /// Refuses what the roles do not allow, in Kubernetes' words.
+    /// Refuses what is not allowed, in Kubernetes' words.
     pub fn authorize(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        if self.authorizer.allows(attributes) {
+            return Ok(());
+        }
         match self.decide(attributes) {
             Decision::Allow { .. } => Ok(()),
             Decision::Deny { reason } => Err(attributes.forbidden(&reason)),
@@ -260,7 +264,7 @@ impl ApiServer {
     }
 
     pub(crate) fn rules_review(&self, user: &User, namespace: &str) -> Value {
-        self.rbac.read().rules_review(user, namespace)
+        self.authorizer.rules_review(user, namespace)
     }
 
     pub(crate) async fn verify_token(

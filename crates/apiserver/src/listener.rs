@@ -8,14 +8,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::CertificateDer;
 use sampan_base::drain::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::ApiServer;
 use crate::http::{Connection, handle};
 use crate::identity::authentication::ClientCertificate;
+use crate::identity::pki::Trust;
 
 /// The most connections at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -35,10 +37,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(
     server: Arc<ApiServer>,
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    trust: watch::Receiver<Arc<Trust>>,
     shutdown: Shutdown,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = Arc::new(GracefulShutdown::new());
     loop {
@@ -55,9 +56,9 @@ pub async fn serve(
                 continue;
             }
         };
-        let (server, acceptor, graceful) = (server.clone(), acceptor.clone(), graceful.clone());
+        let (server, trust, graceful) = (server.clone(), trust.clone(), graceful.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection(server, stream, acceptor, &graceful).await {
+            if let Err(error) = connection(server, stream, trust, &graceful).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(permit);
@@ -71,13 +72,15 @@ pub async fn serve(
 async fn connection(
     server: Arc<ApiServer>,
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    mut trust: watch::Receiver<Arc<Trust>>,
     graceful: &GracefulShutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr().ok();
+    let acceptor = TlsAcceptor::from(trust.borrow_and_update().tls.clone());
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates();
+    let shown = certificates.and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
     let proxies = server.authenticator.front_proxy.as_ref();
     let certificate = certificates.and_then(|chain| chain.first()).map(|der| {
         let is_proxy = proxies.is_some_and(|proxies| proxies.issued(der));
@@ -102,5 +105,20 @@ async fn connection(
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    graceful.watch(connection).await.map_err(io::Error::other)
+    tokio::select! {
+        served = graceful.watch(connection) => served.map_err(io::Error::other),
+        () = distrusted(trust, shown) => Err(io::Error::other("its certificate's authority was dropped")),
+    }
+}
+
+/// Waits until the authority of a client's certificate is trusted no longer.
+async fn distrusted(mut trust: watch::Receiver<Arc<Trust>>, certificate: Option<CertificateDer<'static>>) {
+    if let Some(certificate) = certificate {
+        while trust.changed().await.is_ok() {
+            if !trust.borrow_and_update().issued(&certificate) {
+                return;
+            }
+        }
+    }
+    std::future::pending().await
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use sampan_api::object::ObjectRef;
 use sampan_api::schema::FieldValidation;
+use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 use sampan_api::{Gvr, Object, Status};
 use sampan_client::{Backend, DeleteOptions, ListOptions, ObjectList, PatchKind, Target, WatchStream};
@@ -19,6 +20,7 @@ use crate::ApiServer;
 use crate::identity::User;
 use crate::identity::authorization::Attributes;
 use crate::registry::{Body, Context, Part, Place, Selection};
+use crate::route::ResourceRoute;
 use crate::watch::{Start, Watcher};
 
 /// The API under one user.
@@ -40,7 +42,36 @@ impl LocalBackend {
         name: &str,
         subresource: Option<&str>,
     ) -> Result<(), Status> {
-        self.server.authorize(&Attributes {
+        self.server.authorize(&self.attributes(verb, gvr, namespace, name, subresource))
+    }
+
+    /// The same for what a selection holds: to whom one object is open by its name, a list of it alone is.
+    fn authorize_selected(
+        &self,
+        verb: Verb,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        selection: &ListOptions,
+    ) -> Result<(), Status> {
+        // One that cannot be read is refused where it is used.
+        let text = selection.field_selector.as_deref().unwrap_or_default();
+        let selector: FieldSelector = text.parse().unwrap_or_default();
+        let reads = verb != Verb::DeleteCollection;
+        let name = selector.exact("metadata.name").filter(|_| reads).unwrap_or_default();
+        let attributes = self.attributes(verb, gvr, namespace, name, None);
+        let field_selector = Some(&selector).filter(|selector| !selector.is_everything());
+        self.server.authorize(&Attributes { field_selector, ..attributes })
+    }
+
+    fn attributes<'a>(
+        &'a self,
+        verb: Verb,
+        gvr: &'a Gvr,
+        namespace: Option<&'a str>,
+        name: &'a str,
+        subresource: Option<&'a str>,
+    ) -> Attributes<'a> {
+        Attributes {
             user: &self.user,
             verb: verb.as_str(),
             group: &gvr.group,
@@ -50,7 +81,22 @@ impl LocalBackend {
             namespace: namespace.unwrap_or_default(),
             name,
             path: "",
-        })
+            field_selector: None,
+        }
+    }
+
+    /// Answers a resource that is never stored.
+    async fn review(&self, target: &Target<'_>, body: Bytes, context: &Context) -> Result<ObjectRef, Status> {
+        let route = ResourceRoute {
+            verb: Verb::Create,
+            gvr: target.gvr.clone(),
+            namespace: target.namespace.map(str::to_owned),
+            name: None,
+            subresource: None,
+            rest: String::new(),
+        };
+        let answer = crate::reviews::create(&self.server, &route, &Body::json(body), context).await?;
+        object_of(&answer.ok_or_else(Status::no_such_route)?)
     }
 
     fn context(&self) -> Context {
@@ -94,7 +140,7 @@ impl Backend for LocalBackend {
         namespace: Option<&str>,
         options: &ListOptions,
     ) -> Result<ObjectList, Status> {
-        self.authorize(Verb::List, gvr, namespace, "", None)?;
+        self.authorize_selected(Verb::List, gvr, namespace, options)?;
         self.server.registry.list(gvr, namespace, options).await
     }
 
@@ -104,7 +150,7 @@ impl Backend for LocalBackend {
         namespace: Option<&str>,
         options: &ListOptions,
     ) -> Result<WatchStream, Status> {
-        self.authorize(Verb::Watch, gvr, namespace, "", None)?;
+        self.authorize_selected(Verb::Watch, gvr, namespace, options)?;
         let registry = self.server.registry.clone();
         let resource = registry.resource(gvr)?;
         let selection = Selection::parse(&resource.def, namespace, options)?;
@@ -127,8 +173,12 @@ impl Backend for LocalBackend {
     async fn create(&self, target: Target<'_>, body: Bytes) -> Result<ObjectRef, Status> {
         self.authorize(Verb::Create, target.gvr, target.namespace, target.name, target.subresource)?;
         let registry = &self.server.registry;
-        let resource = registry.resource(target.gvr)?;
         let mut context = self.context();
+        let stored = registry.table().get_gvr(target.gvr).is_none_or(|def| def.storage.is_some());
+        if !stored {
+            return self.review(&target, body, &context).await;
+        }
+        let resource = registry.resource(target.gvr)?;
         match target.subresource {
             None => registry.create(&resource, target.namespace, &Body::json(body), &mut context).await,
             Some(name) => {
@@ -175,7 +225,7 @@ impl Backend for LocalBackend {
         selection: &ListOptions,
         options: &DeleteOptions,
     ) -> Result<(), Status> {
-        self.authorize(Verb::DeleteCollection, gvr, namespace, "", None)?;
+        self.authorize_selected(Verb::DeleteCollection, gvr, namespace, selection)?;
         let registry = &self.server.registry;
         let resource = registry.resource(gvr)?;
         registry.delete_collection(&resource, namespace, selection, options, &mut self.context()).await?;

@@ -21,12 +21,13 @@ use tokio::sync::watch;
 use crate::admission::policies::Policies;
 use crate::admission::webhooks::Webhooks;
 use crate::admission::{mutating_admission_policy, validating_admission_policy};
+use crate::authorizer::Authorizer;
 use crate::cache::{Cache, Caches, LoadError};
 use crate::custom::conversion::Converters;
 use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
-use crate::identity::authorization::{self, PolicyRule, Rbac};
+use crate::identity::authorization::{self, PolicyRule};
 use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
@@ -184,7 +185,7 @@ pub struct Registry {
     pub allocators: Allocators,
     pub(crate) quota_turns: crate::admission::Turns,
     /// Who may do what; set when a server begins to serve this, and nobody may anything before.
-    pub(crate) rbac: OnceLock<Arc<RwLock<Rbac>>>,
+    pub(crate) authorizer: OnceLock<Arc<Authorizer>>,
     pub tokens: Arc<ServiceAccountTokens>,
     /// Where admission is counted; set when a server begins to serve this.
     pub(crate) admission_metrics: OnceLock<Arc<AdmissionMetrics>>,
@@ -221,7 +222,7 @@ impl Registry {
             table: RwLock::new(table.clone()),
             allocators,
             quota_turns: crate::admission::Turns::default(),
-            rbac: OnceLock::new(),
+            authorizer: OnceLock::new(),
             tokens,
             admission_metrics: OnceLock::new(),
             webhooks: Webhooks::default(),
@@ -279,17 +280,20 @@ impl Registry {
 
     /// Whether a user may do something, for hooks that ask more than the request itself needs.
     pub(crate) fn allows(&self, attributes: &authorization::Attributes<'_>) -> bool {
-        self.rbac.get().is_some_and(|rbac| rbac.read().authorize(attributes).is_allowed())
+        self.authorizer.get().is_some_and(|authorizer| authorizer.decide(attributes).is_allowed())
     }
 
     /// The rules that a user holds in a namespace.
     pub(crate) fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
-        self.rbac.get().map(|rbac| rbac.read().rules_for(user, namespace)).unwrap_or_default()
+        self.authorizer
+            .get()
+            .map(|authorizer| authorizer.with_roles(|roles| roles.rules_for(user, namespace)))
+            .unwrap_or_default()
     }
 
     /// The rules that a `roleRef` means, seen from a binding in a namespace.
     pub(crate) fn role_rules(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<[PolicyRule]>> {
-        self.rbac.get()?.read().role_rules(kind, namespace, name)
+        self.authorizer.get()?.with_roles(|roles| roles.role_rules(kind, namespace, name))
     }
 
     /// The objects of a namespace, for hooks that refer to others.

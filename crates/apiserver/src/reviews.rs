@@ -138,6 +138,7 @@ async fn access_review(
             namespace: text("namespace"),
             name: text("name"),
             path: "",
+            field_selector: None,
         }
     } else {
         let text = |field: &str| path[field].as_str().unwrap_or_default();

@@ -48,6 +48,7 @@ impl TestServer {
             server_url: "https://localhost".to_owned(),
             service_addresses: vec![],
             extra_names: vec![],
+            lives: pki::Lives::default(),
         };
         let pki = Pki::ensure(config, Timestamp::now()).expect("keys");
         let store = RedbStore::open(directory.path().join("store"), Options::default()).expect("a store");
@@ -73,7 +74,8 @@ impl TestServer {
             api_audiences: vec![],
             ..TokenConfig::default()
         };
-        let tokens = Arc::new(ServiceAccountTokens::new(config, pki.token_key()).expect("a key"));
+        let tokens =
+            Arc::new(pki.with_token_keys(|keys| ServiceAccountTokens::new(config, keys)).expect("a key"));
         let range = "10.43.0.0/16".parse().expect("a range");
         let allocators = Allocators::new(range, 30_000..=32_767);
         let registry = Registry::open(store.clone(), Table::builtin(), allocators, tokens.clone())

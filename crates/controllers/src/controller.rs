@@ -9,6 +9,7 @@ use sampan_client::{InformerEvent, WorkQueue};
 use tokio::task::JoinSet;
 
 use crate::Shared;
+use crate::identities::Distributor;
 use crate::view::{Feed, Kind};
 
 /// Keys of one controller that are worked on at the same time.
@@ -23,56 +24,74 @@ pub(crate) trait Controller: Send + Sync + 'static {
     /// The keys that a change concerns. Called in the order of changes, after the view shows them.
     fn affected(&self, shared: &Shared, kind: Kind, event: &InformerEvent, queue: &WorkQueue<String>);
 
+    /// Follows what is no object of the API and brings keys into the queue, until it is dropped.
+    async fn follow(&self, _: &Shared, _: &WorkQueue<String>) {
+        std::future::pending().await
+    }
+
     /// Makes the world as the object of a key wants it. An answered delay brings the key back then.
     async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status>;
 }
 
-/// Every controller, with its queue.
+/// Every controller.
+#[derive(Default)]
 pub(crate) struct Fleet {
+    members: Vec<Member>,
+}
+
+/// A controller with what it works with and its queue.
+struct Member {
+    controller: Arc<dyn Controller>,
     shared: Arc<Shared>,
-    members: Vec<(Arc<dyn Controller>, WorkQueue<String>)>,
+    queue: WorkQueue<String>,
 }
 
 /// The tasks of a fleet that was started.
 pub(crate) struct Running {
     tasks: JoinSet<()>,
+    followers: JoinSet<()>,
     queues: Vec<WorkQueue<String>>,
 }
 
 impl Fleet {
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Fleet { shared, members: Vec::new() }
+    /// Adds a controller under its own identity.
+    pub fn add(&mut self, distributor: &mut Distributor, controller: impl Controller) {
+        let shared = distributor.of(controller.name());
+        self.add_with(shared, controller);
     }
 
-    pub fn add(&mut self, controller: impl Controller) {
-        let queue = WorkQueue::observed(&self.shared.config.queues, controller.name());
-        self.members.push((Arc::new(controller), queue));
+    /// Adds a controller with what it is to work with.
+    pub fn add_with(&mut self, shared: Arc<Shared>, controller: impl Controller) {
+        let queue = WorkQueue::observed(&shared.config.queues, controller.name());
+        self.members.push(Member { controller: Arc::new(controller), shared, queue });
     }
 
     /// Starts the workers, and hands every change to every controller.
     pub fn start(self, mut feed: Feed) -> Running {
-        let mut tasks = JoinSet::new();
-        for (controller, queue) in &self.members {
+        let (mut tasks, mut followers) = (JoinSet::new(), JoinSet::new());
+        for Member { controller, shared, queue } in &self.members {
             for _ in 0..WORKERS {
-                tasks.spawn(work(self.shared.clone(), controller.clone(), queue.clone()));
+                tasks.spawn(work(shared.clone(), controller.clone(), queue.clone()));
             }
+            let (shared, controller, queue) = (shared.clone(), controller.clone(), queue.clone());
+            followers.spawn(async move { controller.follow(&shared, &queue).await });
         }
-        let queues = self.members.iter().map(|(_, queue)| queue.clone()).collect();
-        let (shared, members) = (self.shared, self.members);
+        let queues = self.members.iter().map(|member| member.queue.clone()).collect();
         tasks.spawn(async move {
             while let Some((kind, event)) = feed.recv().await {
-                for (controller, queue) in &members {
-                    controller.affected(&shared, kind, &event, queue);
+                for Member { controller, shared, queue } in &self.members {
+                    controller.affected(shared, kind, &event, queue);
                 }
             }
         });
-        Running { tasks, queues }
+        Running { tasks, followers, queues }
     }
 }
 
 impl Running {
     /// Lets what is worked on end, for a moment, and takes nothing new.
     pub async fn stop(mut self) {
+        self.followers.shutdown().await;
         for queue in &self.queues {
             queue.close();
         }

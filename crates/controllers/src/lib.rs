@@ -11,6 +11,8 @@ use sampan_base::drain::Shutdown;
 use sampan_client::events::EventRecorder;
 use sampan_client::{Client, QueueFamilies};
 
+mod authority;
+mod certificates;
 mod claim;
 mod cluster_role_aggregation;
 mod controller;
@@ -24,6 +26,7 @@ mod endpoints;
 mod expectations;
 mod garbage_collector;
 mod hash;
+mod identities;
 mod job;
 mod namespace;
 mod node_lifecycle;
@@ -46,62 +49,77 @@ mod testing;
 mod ttl_after_finished;
 mod view;
 
+pub use authority::{Authority, SignError};
+pub use identities::Identities;
+
 use controller::Fleet;
+use identities::Distributor;
 use replica_set::{Flavour, ReplicaSets};
 use view::View;
 
 /// What the controllers need to know beside the API.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ControllersConfig {
-    /// The certificate authority that pods trust the API server by, in PEM.
-    pub ca_pem: String,
+    /// By which pods trust the API server, and which signs certificates.
+    pub authority: Arc<dyn Authority>,
     /// Where the queues are counted.
     pub queues: QueueFamilies,
 }
 
-/// What every controller works with.
+/// What a controller works with: its own identity, and what it shares with the others.
 pub(crate) struct Shared {
     pub client: Client,
-    pub view: View,
+    pub view: Arc<View>,
     pub events: EventRecorder,
     pub config: ControllersConfig,
 }
 
 /// Runs every controller until shutdown. `ready` is called when all of them see the cluster.
-pub async fn run(client: Client, config: ControllersConfig, ready: impl FnOnce() + Send, shutdown: Shutdown) {
+pub async fn run(
+    identities: impl Identities + 'static,
+    config: ControllersConfig,
+    ready: impl FnOnce() + Send,
+    shutdown: Shutdown,
+) {
+    let client = identities.manager();
     let (events, sink) = EventRecorder::new(client.clone(), "controller-manager", "");
     let (view, feed) = View::start(&client);
-    let shared = Arc::new(Shared { client, view, events, config });
-    let mut fleet = Fleet::new(shared.clone());
-    fleet.add(ReplicaSets::new(Flavour::ReplicaSet));
-    fleet.add(ReplicaSets::new(Flavour::ReplicationController));
-    fleet.add(deployment::Deployments);
-    fleet.add(cron_job::CronJobs);
-    fleet.add(daemon_set::DaemonSets::default());
-    fleet.add(stateful_set::StatefulSets);
-    fleet.add(service_account::ServiceAccounts);
-    fleet.add(root_ca::RootCertificates);
-    fleet.add(endpoint_slice::EndpointSlices::default());
-    fleet.add(endpoints::LegacyEndpoints::default());
-    fleet.add(endpoint_slice_mirroring::EndpointSliceMirrors::default());
-    fleet.add(namespace::Namespaces);
-    fleet.add(job::Jobs::default());
-    fleet.add(ttl_after_finished::TtlAfterFinished);
-    fleet.add(node_lifecycle::Nodes::default());
-    fleet.add(taint_eviction::TaintEviction::default());
-    fleet.add(pod_garbage_collector::PodGarbageCollector);
-    fleet.add(cluster_role_aggregation::ClusterRoleAggregation);
-    fleet.add(storage_protection::ClaimProtection);
-    fleet.add(storage_protection::VolumeProtection);
-    shared.view.synced().await;
+    let view = Arc::new(view);
+    let base = Shared { client, view: view.clone(), events, config };
+    let mut distributor = Distributor::new(Box::new(identities), base);
+    let mut fleet = Fleet::default();
+    fleet.add(&mut distributor, ReplicaSets::new(Flavour::ReplicaSet));
+    fleet.add(&mut distributor, ReplicaSets::new(Flavour::ReplicationController));
+    fleet.add(&mut distributor, deployment::Deployments);
+    fleet.add(&mut distributor, cron_job::CronJobs);
+    fleet.add(&mut distributor, daemon_set::DaemonSets::default());
+    fleet.add(&mut distributor, stateful_set::StatefulSets);
+    fleet.add(&mut distributor, service_account::ServiceAccounts);
+    fleet.add(&mut distributor, root_ca::RootCertificates);
+    fleet.add(&mut distributor, endpoint_slice::EndpointSlices::default());
+    fleet.add(&mut distributor, endpoints::LegacyEndpoints::default());
+    fleet.add(&mut distributor, endpoint_slice_mirroring::EndpointSliceMirrors::default());
+    fleet.add(&mut distributor, namespace::Namespaces);
+    fleet.add(&mut distributor, job::Jobs::default());
+    fleet.add(&mut distributor, ttl_after_finished::TtlAfterFinished);
+    fleet.add(&mut distributor, node_lifecycle::Nodes::default());
+    fleet.add(&mut distributor, taint_eviction::TaintEviction::default());
+    fleet.add(&mut distributor, pod_garbage_collector::PodGarbageCollector);
+    fleet.add(&mut distributor, cluster_role_aggregation::ClusterRoleAggregation);
+    fleet.add(&mut distributor, storage_protection::ClaimProtection);
+    fleet.add(&mut distributor, storage_protection::VolumeProtection);
+    fleet.add(&mut distributor, certificates::Approving);
+    fleet.add(&mut distributor, certificates::Signing);
+    fleet.add(&mut distributor, certificates::Cleaner);
+    view.synced().await;
     let running = fleet.start(feed);
-    let collector = garbage_collector::GarbageCollector::start(shared.clone());
-    let quotas = resource_quota::ResourceQuotas::start(shared.clone());
+    let collector = garbage_collector::GarbageCollector::start(distributor.of("garbage-collector"));
+    let quotas = resource_quota::ResourceQuotas::start(distributor.of("resourcequota"));
     ready();
     shutdown.requested().await;
     running.stop().await;
     collector.stop().await;
     quotas.stop().await;
-    drop(shared);
+    distributor.finish().await;
     sink.finish().await;
 }

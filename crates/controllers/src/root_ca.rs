@@ -37,12 +37,21 @@ impl Controller for RootCertificates {
         }
     }
 
+    async fn follow(&self, shared: &Shared, queue: &WorkQueue<String>) {
+        let mut changes = shared.config.authority.changes();
+        while changes.changed().await.is_ok() {
+            let namespaces = shared.view.of(Kind::Namespace).list("");
+            namespaces.iter().for_each(|namespace| queue.add(namespace.header.name.to_string()));
+        }
+        std::future::pending().await
+    }
+
     async fn reconcile(&self, shared: &Shared, key: &str) -> Result<Option<Duration>, Status> {
         if !is_active(shared, key) {
             return Ok(None);
         }
         let api = shared.client.namespaced::<ConfigMap>(key);
-        let data = BTreeMap::from([(FILE.to_owned(), shared.config.ca_pem.clone())]);
+        let data = BTreeMap::from([(FILE.to_owned(), shared.config.authority.bundle())]);
         let known: Option<ConfigMap> = shared.view.get(Kind::ConfigMap, &format!("{key}/{NAME}"));
         let result = match known {
             Some(map) if map.data.as_ref() == Some(&data) => return Ok(None),

@@ -67,9 +67,9 @@ mod tests {
     #[tokio::test]
     async fn every_namespace_has_what_pods_need() {
         let mut bench = Bench::start().await;
-        let mut fleet = Fleet::new(bench.shared.clone());
-        fleet.add(ServiceAccounts);
-        fleet.add(RootCertificates);
+        let mut fleet = Fleet::default();
+        fleet.add_with(bench.shared.clone(), ServiceAccounts);
+        fleet.add_with(bench.shared.clone(), RootCertificates);
         let running = fleet.start(bench.take_feed());
         bench.create("", "v1", "namespaces", "", json!({"metadata": {"name": "n"}})).await;
         let first =
@@ -84,6 +84,9 @@ mod tests {
         map["data"] = json!({"ca.crt": "another"});
         bench.update("", "v1", "configmaps", "n", "kube-root-ca.crt", map).await;
         until(&bench, ("", "configmaps"), right).await;
+        bench.authority.replace("both certificates");
+        let both = |map: &serde_json::Value| map["data"] == json!({"ca.crt": "both certificates"});
+        until(&bench, ("", "configmaps"), both).await;
         running.stop().await;
     }
 }

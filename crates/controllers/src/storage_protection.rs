@@ -139,8 +139,8 @@ mod tests {
     #[tokio::test]
     async fn a_claim_goes_after_its_pods() {
         let mut bench = Bench::start().await;
-        let mut fleet = Fleet::new(bench.shared.clone());
-        fleet.add(ClaimProtection);
+        let mut fleet = Fleet::default();
+        fleet.add_with(bench.shared.clone(), ClaimProtection);
         let running = fleet.start(bench.take_feed());
         let claim = json!({"metadata": {"name": "c", "finalizers": [CLAIM_FINALIZER]}, "spec": {}});
         bench.create("", "v1", "persistentvolumeclaims", "n", claim).await;

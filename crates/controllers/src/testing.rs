@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use sampan_api::certificates::CertificateRequest;
 use sampan_api::object::ObjectRef;
 use sampan_api::table::{ResourceDef, Table};
 use sampan_api::{Gvr, Status};
@@ -15,9 +16,10 @@ use sampan_client::{
     WatchStream,
 };
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::view::{Feed, Kind, View};
-use crate::{ControllersConfig, Shared};
+use crate::{Authority, ControllersConfig, Shared, SignError};
 
 /// What a controller's test needs.
 pub(crate) struct Bench {
@@ -25,6 +27,48 @@ pub(crate) struct Bench {
     /// Taken by tests that run a fleet.
     feed: Option<Feed>,
     table: Arc<Mutex<Table>>,
+    pub authority: Arc<TestAuthority>,
+}
+
+/// An authority whose certificates are words.
+pub(crate) struct TestAuthority {
+    bundle: Mutex<String>,
+    changes: watch::Sender<()>,
+}
+
+impl Default for TestAuthority {
+    fn default() -> Self {
+        TestAuthority { bundle: Mutex::new("the certificate".to_owned()), changes: watch::Sender::new(()) }
+    }
+}
+
+impl TestAuthority {
+    pub fn replace(&self, bundle: &str) {
+        *self.bundle.lock() = bundle.to_owned();
+        self.changes.send_replace(());
+    }
+}
+
+impl Authority for TestAuthority {
+    fn bundle(&self) -> String {
+        self.bundle.lock().clone()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn sign(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        expiration_seconds: Option<i64>,
+    ) -> Result<String, SignError> {
+        if usages.iter().any(|usage| usage == "any") {
+            return Err(SignError("the key is gone".to_owned()));
+        }
+        Ok(format!("{} for {expiration_seconds:?}", request.common_name()))
+    }
 }
 
 impl Bench {
@@ -35,8 +79,10 @@ impl Bench {
         let (events, _) = EventRecorder::new(client.clone(), "controller-manager", "");
         let (view, feed) = View::start(&client);
         view.synced().await;
-        let config = ControllersConfig { ca_pem: "the certificate".to_owned(), queues: Default::default() };
-        Bench { shared: Arc::new(Shared { client, view, events, config }), feed: Some(feed), table }
+        let authority = Arc::new(TestAuthority::default());
+        let config = ControllersConfig { authority: authority.clone(), queues: Default::default() };
+        let shared = Arc::new(Shared { client, view: Arc::new(view), events, config });
+        Bench { shared, feed: Some(feed), table, authority }
     }
 
     /// Serves another resource, in namespaces, as a custom definition does.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 /// The resources that controllers look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
+    CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
     ControllerRevision,
@@ -34,7 +35,8 @@ pub(crate) enum Kind {
 }
 
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 20] = [
+const KINDS: [(Kind, Gvr); 21] = [
+    (Kind::CertificateSigningRequest, Gvr::new("certificates.k8s.io", "v1", "certificatesigningrequests")),
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
     (Kind::ControllerRevision, Gvr::new("apps", "v1", "controllerrevisions")),
@@ -129,7 +131,7 @@ impl View {
 
 impl Kind {
     pub fn gvr(self) -> &'static Gvr {
-        static TABLE: [(Kind, Gvr); 20] = KINDS;
+        static TABLE: [(Kind, Gvr); 21] = KINDS;
         &TABLE[self as usize].1
     }
 }

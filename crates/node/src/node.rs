@@ -58,11 +58,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the node. Returns when its network stands; registration and adoption go on: see
-    /// [`Node::ready`]. Acts on the network namespace of the calling process.
+    /// Starts the node, under its own identity and, for services, the proxy's. Returns when its network
+    /// stands; registration and adoption go on: see [`Node::ready`]. Acts on the network namespace of the
+    /// calling process.
     pub async fn start(
         config: NodeConfig,
         client: Client,
+        proxy: Client,
         images: ImageStore,
         puller: Arc<dyn Puller>,
     ) -> Result<Node, NodeError> {
@@ -117,7 +119,7 @@ impl Node {
             }
         };
         let tasks = vec![
-            tokio::spawn(proxy::run(client, config.network.clone(), services, true)),
+            tokio::spawn(proxy::run(proxy, config.network.clone(), services, true)),
             tokio::spawn(registered),
         ];
         Ok(Node { shared, workers, ready, tasks, _events: events })

@@ -1,4 +1,4 @@
-//! The socket through which commands on this machine reach the running server: images.
+//! The socket through which commands on this machine reach the running server: images, certificates.
 //!
 //! HTTP with JSON on `<data-dir>/sampan.sock`, for root only. The image store belongs to one process,
 //! so that commands ask it instead of opening the store themselves.
@@ -31,11 +31,12 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("sampan.sock")
 }
 
-/// Binds the socket. The answered task serves it until shutdown.
+/// Binds the socket, for images and for what else is routed. The answered task serves it until shutdown.
 pub fn serve(
     data_dir: &Path,
     images: ImageStore,
     registry: RegistryClient,
+    further: Router,
     shutdown: Shutdown,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket_path(data_dir);
@@ -54,7 +55,8 @@ pub fn serve(
         .route("/images/pull", post(pull))
         // An archive is as long as it is; the store bounds what it takes of it.
         .layer(DefaultBodyLimit::disable())
-        .with_state(Images { store: images, registry });
+        .with_state(Images { store: images, registry })
+        .merge(further);
     Ok(async move {
         let served =
             axum::serve(listener, routes).with_graceful_shutdown(async move { shutdown.requested().await });

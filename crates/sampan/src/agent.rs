@@ -7,9 +7,9 @@ use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
 use sampan_client::Client;
 use sampan_client::kubeconfig::Access;
-use sampan_client::remote::RemoteBackend;
 
 use crate::config::Config;
+use crate::node_certificate::NodeCertificate;
 use crate::node_role::{self, Clients, NodeRole};
 use crate::server::{STOP_DEADLINE, run_as_root, wait_for_end};
 
@@ -26,9 +26,12 @@ async fn serve(config: Config, access: Access) -> Result<()> {
     let network = node_role::set_up_network(&config);
     let images = node_role::open_images(&config).await?;
     network.await?;
-    let client = Client::new(Arc::new(RemoteBackend::new(&access, "sampan-agent")?));
-    let clients = Clients { node: client.clone(), dns: client };
-    let role = NodeRole::start(&config, clients, images, &mut tasks, &readiness).await?;
+    let mut certificate = NodeCertificate::open(config.data_dir.join("pki"), &config.node_name, access)?;
+    certificate.ready().await;
+    let client = Client::new(Arc::new(certificate.remote()));
+    tasks.spawn_until_shutdown("node certificate", certificate.keep_fresh());
+    let clients = Clients { node: client.clone(), proxy: client.clone(), dns: client };
+    let role = NodeRole::start(&config, clients, images, axum::Router::new(), &mut tasks, &readiness).await?;
     tasks.spawn_until_shutdown("announcement", async move {
         readiness.ready().await;
         tracing::info!("ready");

@@ -9,6 +9,7 @@ use sampan_client::kubeconfig::Access;
 
 use crate::commands::against_cluster;
 use crate::commands::apply::ApplyArgs;
+use crate::commands::certificates::CertificatesArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::exec::ExecArgs;
@@ -61,6 +62,8 @@ enum Command {
     Doctor(DoctorArgs),
     /// Import, make, list and remove images of a running server
     Image(ImageArgs),
+    /// Check and rotate certificates and keys
+    Certificates(CertificatesArgs),
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
 }
@@ -91,6 +94,7 @@ impl Cli {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(arguments.run())?;
             }
+            Command::Certificates(arguments) => return arguments.run(),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "sampan", &mut std::io::stdout());
             }

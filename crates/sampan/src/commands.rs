@@ -7,6 +7,7 @@ use anyhow::Result;
 use sampan_api::Status;
 
 pub mod apply;
+pub mod certificates;
 mod cluster;
 pub mod delete;
 pub mod doctor;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use sampan_apiserver::ServerLimits;
+use sampan_apiserver::identity::pki::Lives;
 use sampan_apiserver::strategy::service::ServiceRange;
 use sampan_net::IpNet;
 use serde::Deserialize;
@@ -23,6 +24,8 @@ mod authorization;
 pub use audit::{Audit, RawAudit};
 pub use authentication::{Authentication, RawAuthentication};
 pub use authorization::{Authorization, RawAuthorization};
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/sampan";
 
@@ -81,6 +84,15 @@ pub struct RawConfig {
     /// What is recorded of requests
     #[command(flatten)]
     pub audit: RawAudit,
+    /// Life of the server's own certificates, which renew themselves [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    pub certificate_life: Option<String>,
+    /// Life of the certificate in the admin kubeconfig, which is renewed in place [default: 365d]
+    #[arg(long, value_name = "DURATION")]
+    pub admin_certificate_life: Option<String>,
+    /// Longest life of certificates that are signed on request (`certificates.k8s.io`) [default: 365d]
+    #[arg(long, value_name = "DURATION")]
+    pub cluster_signing_duration: Option<String>,
     /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -107,6 +119,8 @@ pub struct Config {
     pub authentication: Authentication,
     pub authorization: Authorization,
     pub audit: Option<Audit>,
+    pub lives: Lives,
+    pub cluster_signing_duration: Duration,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -161,6 +175,9 @@ impl RawConfig {
             authentication: self.authentication.or(other.authentication),
             authorization: self.authorization.or(other.authorization),
             audit: self.audit.or(other.audit),
+            certificate_life: self.certificate_life.or(other.certificate_life),
+            admin_certificate_life: self.admin_certificate_life.or(other.admin_certificate_life),
+            cluster_signing_duration: self.cluster_signing_duration.or(other.cluster_signing_duration),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -249,6 +266,11 @@ impl RawConfig {
             limits,
             authorization: self.authorization.check()?,
             audit: self.audit.check()?,
+            lives: Lives {
+                own: life("certificateLife", self.certificate_life, Lives::default().own)?,
+                admin: life("adminCertificateLife", self.admin_certificate_life, Lives::default().admin)?,
+            },
+            cluster_signing_duration: life("clusterSigningDuration", self.cluster_signing_duration, YEAR)?,
             log: text(self.log, "info"),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -260,6 +282,28 @@ fn duration(field: &str, text: Option<&str>, default_s: u64) -> Result<Duration>
     let Some(text) = text else { return Ok(Duration::from_secs(default_s)) };
     let parsed = sampan_api::duration::parse(text);
     parsed.with_context(|| format!("{field}: {text:?} is no duration, as 1m30s is"))
+}
+
+/// A life of certificates: a number with its unit, whole seconds.
+fn life(field: &str, text: Option<String>, default: Duration) -> Result<Duration> {
+    let Some(text) = text else { return Ok(default) };
+    let unit = |text: &str| {
+        let at = text.find(|letter: char| !letter.is_ascii_digit())?;
+        let (count, unit) = text.split_at(at);
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 24 * 3600,
+            _ => return None,
+        };
+        count.parse::<u64>().ok()?.checked_mul(seconds)
+    };
+    match unit(&text) {
+        // The authority ends before anything longer would.
+        Some(seconds) if (1..=10 * YEAR.as_secs()).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => bail!("{field}: {text:?} is not a time up to ten years, as 90s, 30m, 24h and 365d are"),
+    }
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>> {
@@ -301,6 +345,9 @@ mod tests {
         check("maxPods: 0", "maxPods");
         check("maxRequestsInflight: 0\nmaxMutatingRequestsInflight: 0", "maxRequestsInflight");
         check("maxWatchesPerUser: 0", "maxWatchesPerUser");
+        for wrong in ["0s", "5", "m", "-1h", "11y", "4000d"] {
+            check(&format!("clusterSigningDuration: {wrong:?}"), "clusterSigningDuration");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@ use clap::Parser as _;
 
 mod admin;
 mod agent;
+mod certificates;
 mod cli;
 mod commands;
 mod config;
 mod logging;
+mod node_certificate;
 mod node_role;
 mod server;
 

@@ -24,6 +24,8 @@ const DNS_OFFSET: u32 = 10;
 /// The API under the identities of a node's parts.
 pub struct Clients {
     pub node: Client,
+    /// Carries services.
+    pub proxy: Client,
     pub dns: Client,
 }
 
@@ -33,19 +35,21 @@ pub struct NodeRole {
 }
 
 impl NodeRole {
-    /// Starts this machine's node, its DNS and the socket for its images. The network stands by now.
+    /// Starts this machine's node, its DNS and the socket for its images and for what else is routed. The
+    /// network stands by now.
     pub async fn start(
         config: &Config,
         clients: Clients,
         images: ImageStore,
+        further: axum::Router,
         tasks: &mut Tasks,
         readiness: &Readiness,
     ) -> Result<Self> {
         let registry = RegistryClient::new(RegistryOptions::default());
         let puller = RegistryPuller { registry: registry.clone(), store: images.clone() };
-        let node = start_node(config, clients.node, puller, tasks, readiness).await?;
+        let node = start_node(config, clients.node, clients.proxy, puller, tasks, readiness).await?;
         start_dns(config, clients.dns, tasks, readiness).await?;
-        let socket = admin::serve(&config.data_dir, images, registry, tasks.shutdown())?;
+        let socket = admin::serve(&config.data_dir, images, registry, further, tasks.shutdown())?;
         tasks.spawn("admin socket", socket);
         Ok(NodeRole { node })
     }
@@ -101,6 +105,7 @@ pub async fn open_images(config: &Config) -> Result<ImageStore> {
 async fn start_node(
     config: &Config,
     client: Client,
+    proxy: Client,
     puller: RegistryPuller,
     tasks: &mut Tasks,
     readiness: &Readiness,
@@ -120,7 +125,7 @@ async fn start_node(
     node_config.max_pods = config.max_pods;
     node_config.cgroup_root = config.cgroup_root();
     let images = puller.store.clone();
-    let node = Arc::new(Node::start(node_config, client, images, Arc::new(puller)).await?);
+    let node = Arc::new(Node::start(node_config, client, proxy, images, Arc::new(puller)).await?);
     tasks.spawn_until_shutdown("node readiness", {
         let node = node.clone();
         async move {

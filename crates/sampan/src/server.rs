@@ -9,21 +9,22 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use sampan_api::table::Table;
 use sampan_apiserver::authorization::Authorizers;
+use sampan_apiserver::identity::User;
 use sampan_apiserver::identity::authentication::ServiceAccountTokens;
 use sampan_apiserver::identity::pki::{Pki, PkiConfig};
-use sampan_apiserver::identity::{MASTERS_GROUP, User};
 use sampan_apiserver::registry::Registry;
 use sampan_apiserver::strategy::service::Allocators;
 use sampan_apiserver::{ApiServer, Surroundings, bootstrap, listener};
 use sampan_base::drain::Tasks;
 use sampan_base::readiness::Readiness;
-use sampan_client::QueueFamilies;
-use sampan_controllers::ControllersConfig;
+use sampan_client::{Client, QueueFamilies};
+use sampan_controllers::{Authority, ControllersConfig, Identities};
 use sampan_scheduler::{SchedulerConfig, SchedulerMetrics};
 use sampan_storage::{Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::certificates::{self, ClusterAuthority};
 use crate::config::{Audit, Config};
 use crate::node_role::{self, Clients, NodeRole};
 
@@ -60,14 +61,15 @@ async fn serve(config: Config) -> Result<()> {
     network.await?;
     let (server, pki) = start_api(&config, store.clone(), &mut tasks, &readiness).await?;
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
-    start_control(&server, &pki, &mut tasks, &readiness);
-    let node_user =
-        User::component(&format!("system:node:{}", config.node_name), &["system:nodes", MASTERS_GROUP]);
+    let routes = certificates::routes(pki.clone(), server.registry.tokens.clone());
+    let authority = Arc::new(ClusterAuthority { pki, longest: config.cluster_signing_duration });
+    start_control(&server, authority, &mut tasks, &readiness);
     let clients = Clients {
-        node: server.client(node_user),
-        dns: server.client(User::component("system:coredns", &[MASTERS_GROUP])),
+        node: server.client(User::node(&config.node_name)),
+        proxy: server.client(User::component("system:kube-proxy", &[])),
+        dns: server.client(User::service_account("kube-system", "coredns", "")),
     };
-    let role = NodeRole::start(&config, clients, images, &mut tasks, &readiness).await?;
+    let role = NodeRole::start(&config, clients, images, routes, &mut tasks, &readiness).await?;
     server.set_node(Some(role.node.clone()));
     tasks.spawn("announcement", {
         let (readiness, shutdown) = (readiness.clone(), tasks.shutdown());
@@ -89,21 +91,41 @@ async fn serve(config: Config) -> Result<()> {
     ended
 }
 
+/// The identities of the controllers of this process. They are the API server's word, so that the
+/// accounts need not exist.
+struct Components {
+    server: Arc<ApiServer>,
+}
+
+impl Identities for Components {
+    fn manager(&self) -> Client {
+        self.server.client(User::component("system:kube-controller-manager", &[]))
+    }
+
+    fn service_account(&self, name: &str) -> Client {
+        self.server.client(User::service_account("kube-system", name, ""))
+    }
+}
+
 /// Starts the scheduler and the controllers.
-fn start_control(server: &Arc<ApiServer>, pki: &Pki, tasks: &mut Tasks, readiness: &Readiness) {
-    let client = |name: &str| server.client(User::component(name, &[MASTERS_GROUP]));
+fn start_control(
+    server: &Arc<ApiServer>,
+    authority: Arc<dyn Authority>,
+    tasks: &mut Tasks,
+    readiness: &Readiness,
+) {
     let (gate, shutdown) = (readiness.gate("scheduler"), tasks.shutdown());
-    let scheduler = client("system:kube-scheduler");
+    let scheduler = server.client(User::component("system:kube-scheduler", &[]));
     let metrics = server.metrics.registry();
     let config = SchedulerConfig { metrics: SchedulerMetrics::new(metrics), ..SchedulerConfig::default() };
     tasks.spawn("scheduler", async move {
         sampan_scheduler::run(scheduler, config, || gate.open(), shutdown.requested()).await;
     });
     let (gate, shutdown) = (readiness.gate("controllers"), tasks.shutdown());
-    let controllers = client("system:kube-controller-manager");
-    let config = ControllersConfig { ca_pem: pki.ca_pem().to_owned(), queues: QueueFamilies::new(metrics) };
+    let identities = Components { server: server.clone() };
+    let config = ControllersConfig { authority, queues: QueueFamilies::new(metrics) };
     tasks.spawn("controllers", async move {
-        sampan_controllers::run(controllers, config, || gate.open(), shutdown).await;
+        sampan_controllers::run(identities, config, || gate.open(), shutdown).await;
     });
 }
 
@@ -131,10 +153,12 @@ async fn start_api(
             server_url: format!("https://{address}"),
             service_addresses: vec![config.service_range.address(1).into()],
             extra_names: config.tls_san.clone(),
+            lives: config.lives,
         },
         Timestamp::now(),
     )?);
-    let tokens = Arc::new(ServiceAccountTokens::new(config.authentication.tokens.clone(), pki.token_key())?);
+    let token_config = config.authentication.tokens.clone();
+    let tokens = Arc::new(pki.with_token_keys(|keys| ServiceAccountTokens::new(token_config, keys))?);
     let allocators = Allocators::new(config.service_range, config.node_ports.clone());
     let registry = Registry::open(store, Table::builtin(), allocators, tokens.clone()).await?;
     let shutdown = tasks.shutdown();
@@ -149,7 +173,7 @@ async fn start_api(
     let inside = SocketAddr::new(node_role::network(config).gateway(), config.listen.port());
     tasks.spawn_until_shutdown("idle objects", registry.clone().pack_idle());
     bootstrap::ensure(&registry, inside).await?;
-    bootstrap::publish_authorities(&registry, pki.ca_pem(), pki.front_proxy_ca_pem()).await?;
+    bootstrap::publish_authorities(&registry, &pki.bundle(), &pki.front_proxy_bundle()).await?;
     let (authenticator, followed) = config.authentication.open(tokens, pki.front_proxy())?;
     let (steps, authorization) = config.authorization.open()?;
     let surroundings = Surroundings {
@@ -175,7 +199,7 @@ async fn start_api(
     }
     tasks.spawn("audit", server.clone().follow_audit(tasks.shutdown()));
     tasks.spawn_until_shutdown("certificates", pki.clone().keep_fresh());
-    let tls = Arc::new(pki.server_config()?);
+    tasks.spawn_until_shutdown("authorities", certificates::publish(server.registry.clone(), pki.clone()));
     // Clients of the machine, and pods: the second address is of the bridge and leads nowhere else.
     let both = [config.listen, inside];
     let addresses = if config.listen.ip().is_unspecified() { &both[..1] } else { &both[..] };
@@ -183,7 +207,7 @@ async fn start_api(
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))?;
-        tasks.spawn("listener", listener::serve(server.clone(), socket, tls.clone(), tasks.shutdown()));
+        tasks.spawn("listener", listener::serve(server.clone(), socket, pki.trust(), tasks.shutdown()));
     }
     gate.open();
     Ok((server, pki))

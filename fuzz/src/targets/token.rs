@@ -11,6 +11,7 @@ use sampan_apiserver::identity::authentication::jwt::{Unverified, read_key_set};
 use sampan_apiserver::identity::authentication::{
     BoundObject, BoundObjects, ServiceAccountTokens, TokenConfig,
 };
+use sampan_apiserver::identity::pki::TokenKeys;
 use serde_json::Value;
 
 use crate::input;
@@ -34,7 +35,8 @@ fn signer() -> &'static Signer {
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.serialized_der(), &random).expect("a key");
         let config =
             TokenConfig { issuer: ISSUER.to_owned(), api_audiences: Vec::new(), ..TokenConfig::default() };
-        let tokens = ServiceAccountTokens::new(config, &pair).expect("a P-256 key");
+        let keys = TokenKeys { signing: pair, previous: None };
+        let tokens = ServiceAccountTokens::new(config, &keys).expect("a P-256 key");
         Signer { tokens, key, random }
     })
 }

@@ -1,18 +1,13 @@
 //! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may approve and
 //! sign for a signer, and that nobody gets into the masters' group by a certificate.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use sampan_api::Status;
+use sampan_api::certificates::{API_CLIENT, CertificateRequest};
 use serde_json::Value;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 
 use super::{Attributes, Operation};
 use crate::identity::MASTERS_GROUP;
 use crate::registry::Context;
-
-const API_CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 pub fn validate(attributes: &Attributes<'_>, request: &Value, context: &Context) -> Result<(), Status> {
     let gvr = attributes.resource.gvr();
@@ -60,33 +55,28 @@ fn may(attributes: &Attributes<'_>, context: &Context, verb: &str, signer: &str)
             namespace: "",
             name,
             path: "",
+            field_selector: None,
         })
     })
 }
 
 /// The API's own signer makes nobody a master.
 fn masters(request: &Value) -> Result<(), String> {
-    if signer(request) != API_CLIENT_SIGNER {
+    if signer(request) != API_CLIENT {
         return Ok(());
     }
-    let parse = |why: &str| format!("failed to parse CSR: {why}");
-    let pem = STANDARD
-        .decode(request["spec"]["request"].as_str().unwrap_or_default())
-        .map_err(|_| parse("PEM block type must be CERTIFICATE REQUEST"))?;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem)
-        .map_err(|_| parse("PEM block type must be CERTIFICATE REQUEST"))?;
-    let (_, parsed) =
-        X509CertificationRequest::from_der(&pem.contents).map_err(|error| parse(&error.to_string()))?;
-    let subject = &parsed.certification_request_info.subject;
-    let mut groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
-    if groups.any(|group| group == MASTERS_GROUP) {
-        return Err(format!("use of {API_CLIENT_SIGNER} signer with {MASTERS_GROUP} group is not allowed"));
+    let text = request["spec"]["request"].as_str().unwrap_or_default();
+    let parsed = CertificateRequest::read(text).map_err(|error| format!("failed to parse CSR: {error}"))?;
+    if parsed.organizations().iter().any(|group| group == MASTERS_GROUP) {
+        return Err(format!("use of {API_CLIENT} signer with {MASTERS_GROUP} group is not allowed"));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use rcgen::{CertificateParams, DnType, KeyPair};
     use serde_json::json;
 
@@ -99,7 +89,7 @@ mod tests {
             params.distinguished_name.push(DnType::OrganizationName, group);
             let key = KeyPair::generate().expect("a key");
             let pem = params.serialize_request(&key).expect("signed").pem().expect("PEM");
-            json!({"spec": {"signerName": API_CLIENT_SIGNER, "request": STANDARD.encode(pem)}})
+            json!({"spec": {"signerName": API_CLIENT, "request": STANDARD.encode(pem)}})
         };
         assert_eq!(masters(&request("developers")), Ok(()));
         assert_eq!(
@@ -110,7 +100,7 @@ mod tests {
         let mut other = request("system:masters");
         other["spec"]["signerName"] = json!("example.com/signer");
         assert_eq!(masters(&other), Ok(()));
-        let garbage = json!({"spec": {"signerName": API_CLIENT_SIGNER, "request": "AAAA"}});
+        let garbage = json!({"spec": {"signerName": API_CLIENT, "request": "AAAA"}});
         assert!(masters(&garbage).expect_err("no request").starts_with("failed to parse CSR: "));
     }
 }

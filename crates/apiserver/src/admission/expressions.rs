@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use sampan_api::table::ResourceDef;
 use sampan_cel::conditions::Request;
 use sampan_cel::library::authz::{Action, Authorizer, Decision, ServiceAccount};
@@ -13,8 +12,9 @@ use super::webhooks::hook::ReviewVersion;
 use super::webhooks::matching::Invocation;
 use super::webhooks::review;
 use super::{Attributes, versioned};
+use crate::authorizer;
 use crate::identity::User;
-use crate::identity::authorization::{self, Attributes as Asked, Rbac};
+use crate::identity::authorization::{self, Attributes as Asked};
 use crate::registry::{Context, Registry};
 
 /// What the expressions see, in the version that the policy matches.
@@ -75,19 +75,19 @@ fn namespace(attributes: &Attributes<'_>) -> Option<Value> {
 
 /// Answers for the user of a request, and for service accounts.
 pub struct RequestAuthorizer {
-    rbac: Option<Arc<RwLock<Rbac>>>,
+    authorizer: Option<Arc<authorizer::Authorizer>>,
     user: User,
 }
 
 impl RequestAuthorizer {
     pub fn new(registry: &Registry, user: &User) -> Self {
-        RequestAuthorizer { rbac: registry.rbac.get().cloned(), user: user.clone() }
+        RequestAuthorizer { authorizer: registry.authorizer.get().cloned(), user: user.clone() }
     }
 }
 
 impl Authorizer for RequestAuthorizer {
     fn decide(&self, who: Option<&ServiceAccount>, what: &Action) -> Decision {
-        let Some(rbac) = &self.rbac else {
+        let Some(authorizer) = &self.authorizer else {
             let error = Some("the roles are not read yet".to_owned());
             return Decision { allowed: false, reason: String::new(), error };
         };
@@ -105,9 +105,10 @@ impl Authorizer for RequestAuthorizer {
                 namespace: &what.namespace,
                 name: &what.name,
                 path: "",
+                field_selector: None,
             },
         };
-        match rbac.read().authorize(&attributes) {
+        match authorizer.decide(&attributes) {
             authorization::Decision::Allow { reason } => Decision { allowed: true, reason, error: None },
             authorization::Decision::Deny { reason } => Decision { allowed: false, reason, error: None },
         }

@@ -80,6 +80,7 @@ fn may(attributes: &Attributes<'_>, context: &Context, verb: &str, roles: &str, 
         namespace,
         name,
         path: "",
+        field_selector: None,
     })
 }
 

@@ -317,6 +317,7 @@ mod tests {
                     namespace,
                     name,
                     path: "",
+                    field_selector: None,
                 }
             }
             other => panic!("no request: {other:?}"),

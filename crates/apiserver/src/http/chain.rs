@@ -36,18 +36,17 @@ pub(super) async fn respond(
     let Exchange { server, asked, observed, errors, .. } = exchange;
     let method = request.method().as_str().to_ascii_lowercase();
     let selector = selector(asked);
-    let named = selector.exact("metadata.name");
     let user = match authenticate(exchange, &request).await {
         Ok(user) => user,
         Err(status) => {
             let nobody = User::default();
-            audit_refused(exchange, &request, &attributes(&nobody, asked, &method, named));
+            audit_refused(exchange, &request, &attributes(&nobody, asked, &method, &selector));
             return Err(status);
         }
     };
-    audit_begin(exchange, &mut request, &attributes(&user, asked, &method, named))?;
+    audit_begin(exchange, &mut request, &attributes(&user, asked, &method, &selector))?;
     let user = impersonate(exchange, user, request.headers()).await?;
-    let attributes = attributes(&user, asked, &method, named);
+    let attributes = attributes(&user, asked, &method, &selector);
     // Logs, streams and proxied requests last, and cost this server little.
     if asked.is_long_running() && attributes.verb != "watch" {
         return authorized(exchange, request, &user, &attributes).await;
@@ -208,7 +207,7 @@ fn attributes<'a>(
     user: &'a User,
     asked: &'a Asked,
     method: &'a str,
-    selected: Option<&'a str>,
+    selector: &'a FieldSelector,
 ) -> Attributes<'a> {
     match &asked.route {
         Route::NonResource(path) => Attributes::path(user, method, if path.is_empty() { "/" } else { path }),
@@ -220,18 +219,26 @@ fn attributes<'a>(
             resource: &route.gvr.resource,
             subresource: route.subresource.as_deref().unwrap_or_default(),
             namespace: route.namespace.as_deref().unwrap_or_default(),
-            name: route.name.as_deref().or(selected).unwrap_or_default(),
+            name: route.name.as_deref().or(selected_name(route, selector)).unwrap_or_default(),
             path: "",
+            field_selector: Some(selector).filter(|selector| !selector.is_everything()),
         },
     }
 }
 
-/// What a list or watch selects: who may see one object by its name may also list and watch it alone.
+/// The object to which a list or a watch is limited: who may see one object by its name may also list and
+/// watch it alone.
+fn selected_name<'a>(route: &ResourceRoute, selector: &'a FieldSelector) -> Option<&'a str> {
+    let reads = matches!(route.verb, Verb::List | Verb::Watch);
+    selector.exact("metadata.name").filter(|_| reads)
+}
+
+/// What is selected of a collection.
 fn selector(asked: &Asked) -> FieldSelector {
     match &asked.route {
-        Route::Resource(ResourceRoute { verb: Verb::List | Verb::Watch, .. }) => {
-            asked.query.get("fieldSelector").unwrap_or_default().parse().unwrap_or_default()
-        }
+        Route::Resource(ResourceRoute {
+            verb: Verb::List | Verb::Watch | Verb::DeleteCollection, ..
+        }) => asked.query.get("fieldSelector").unwrap_or_default().parse().unwrap_or_default(),
         Route::Resource(_) | Route::NonResource(_) => FieldSelector::default(),
     }
 }
@@ -293,6 +300,7 @@ async fn impersonate(exchange: &Exchange<'_>, user: User, headers: &HeaderMap) -
             namespace: &target.namespace,
             name: &target.name,
             path: "",
+            field_selector: None,
         };
         exchange.server.authorize_request(&needed).await?;
     }

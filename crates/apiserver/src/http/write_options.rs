@@ -89,6 +89,7 @@ pub async fn authorize_creation(
         namespace: route.namespace.as_deref().unwrap_or_default(),
         name,
         path: "",
+        field_selector: None,
     };
     server.authorize_request(&needed).await
 }

@@ -1,15 +1,18 @@
-//! May this user do this: role-based access control as in `rbac.authorization.k8s.io/v1`.
+//! May this user do this: role-based access control as in `rbac.authorization.k8s.io/v1`, and for nodes
+//! what their pods need.
 //!
-//! Pure: [`Rbac`] is an index that is fed objects and answers questions.
+//! Pure: [`Rbac`] and [`NodeAuthorizer`] are indexes that are fed objects and answer questions.
 
 use sampan_api::Status;
 use sampan_api::resource::Gvr;
+use sampan_api::selector::FieldSelector;
 use sampan_api::status::StatusDetails;
 
 use super::User;
 
 pub mod bootstrap;
 pub mod configuration;
+pub mod node;
 mod objects;
 mod rbac;
 mod rules;
@@ -17,6 +20,7 @@ mod rules;
 mod tests;
 pub mod webhook;
 
+pub use node::{NodeAuthorizer, NodeDecision};
 pub use objects::{AggregationRule, GROUP, RbacKind, RbacObjectError, rules_of};
 pub use rbac::{Rbac, everything};
 pub use rules::{PolicyRule, covers};
@@ -37,6 +41,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The path, where it is no resource.
     pub path: &'a str,
+    /// What a list, a watch or the deletion of a collection is limited to.
+    pub field_selector: Option<&'a FieldSelector>,
 }
 
 impl<'a> Attributes<'a> {
@@ -53,7 +59,13 @@ impl<'a> Attributes<'a> {
             namespace: empty,
             name: empty,
             path,
+            field_selector: None,
         }
+    }
+
+    /// The value that a field of what is selected must have.
+    pub fn selects(&self, field: &str) -> Option<&'a str> {
+        self.field_selector.and_then(|selector| selector.exact(field))
     }
 
     pub fn is_resource(&self) -> bool {

@@ -1,11 +1,13 @@
 //! The cluster's keys and certificates: made at the first start, reused at every other, renewed
-//! before they expire.
+//! before they expire, exchanged while connections are open, and rotated by command.
 //!
-//! In the directory (0700) are files (0600): `ca.crt` and `ca.key` (ten years), `apiserver.pem`
-//! and `admin.pem` (certificate and key in one file, thirty days, renewed when two thirds are
-//! over), and `sa.key` (signs service-account tokens). `front-proxy-ca.crt`, its key and
-//! `front-proxy-client.pem` are a second authority, whose one client may say for whom it asks. A file that is there and cannot be read is an
-//! error that names it: nothing that somebody might still need is ever replaced by something new.
+//! In the directory (0700) are files (0600): `ca.crt` and `ca.key`, the authority of the server and of
+//! clients (ten years); `front-proxy-ca.crt` and its key, a second authority, whose one client may say for
+//! whom it asks; `apiserver.pem`, `front-proxy-client.pem` and `admin.pem` (certificate and key in one file),
+//! renewed when about two thirds of their life are over; and `sa.key`, which signs service-account tokens.
+//! What a rotation adds for a while is told by [`authority`] and [`token_keys`]. A file that is there and
+//! cannot be read is an error that names it: nothing that somebody might still need is ever replaced by
+//! something new.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,39 +18,51 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rcgen::{Issuer, KeyPair};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::VerifierBuilderError;
+use tokio::sync::watch;
 
 use super::authentication::FrontProxy;
 
+mod authority;
 mod certificate;
+mod der;
 mod files;
 mod kubeconfig;
 mod serving;
+mod signing;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod token_keys;
+mod trust;
 
 pub(super) use certificate::is_signed_by;
 pub use certificate::{CertificateError, ClientSubject, Facts, KeyedCertificate};
-pub use files::FileError;
+pub use files::{FileError, PrivateDirectory};
 pub use kubeconfig::kubeconfig;
 pub use serving::ServingCertificate;
+pub use signing::{Grant, SigningError};
+pub use stored::{StoredCertificate, stored_certificates};
+pub use token_keys::TokenKeys;
+pub use trust::Trust;
 
+use authority::{Names, Rotation};
 use certificate::Purpose;
-use files::PrivateDirectory;
 
 /// The user of the admin kubeconfig.
 pub const ADMIN: ClientSubject<'_> =
     ClientSubject { common_name: "kubernetes-admin", organization: Some(super::MASTERS_GROUP) };
 
-const CA_CERTIFICATE: &str = "ca.crt";
-const CA_KEY: &str = "ca.key";
+const AUTHORITY: Names =
+    Names { certificate: "ca.crt", key: "ca.key", next: "ca-next.pem", common_name: "sampan-ca" };
+const FRONT_PROXY_AUTHORITY: Names = Names {
+    certificate: "front-proxy-ca.crt",
+    key: "front-proxy-ca.key",
+    next: "front-proxy-ca-next.pem",
+    common_name: "front-proxy-ca",
+};
 const SERVING: &str = "apiserver.pem";
 const ADMIN_CERTIFICATE: &str = "admin.pem";
-const TOKEN_KEY: &str = "sa.key";
-const FRONT_PROXY_CA: (&str, &str) = ("front-proxy-ca.crt", "front-proxy-ca.key");
 const FRONT_PROXY_CLIENT: &str = "front-proxy-client.pem";
 
 /// The name of the client whose word about users is taken.
@@ -59,6 +73,21 @@ const FRONT_PROXY: ClientSubject<'_> = ClientSubject { common_name: FRONT_PROXY_
 const LONGEST_SLEEP: Duration = Duration::from_secs(6 * 3600);
 /// The delay after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// How long certificates live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lives {
+    /// Those that the server itself shows: to its clients, and to aggregated servers.
+    pub own: Duration,
+    /// The administrator's, which people copy to where no renewal reaches it.
+    pub admin: Duration,
+}
+
+impl Default for Lives {
+    fn default() -> Self {
+        Lives { own: Duration::from_secs(24 * 3600), admin: Duration::from_secs(365 * 24 * 3600) }
+    }
+}
 
 /// Where the key material is and what it must be valid for.
 #[derive(Clone, Debug)]
@@ -72,6 +101,7 @@ pub struct PkiConfig {
     pub service_addresses: Vec<IpAddr>,
     /// Further DNS names and addresses that the server is reached by.
     pub extra_names: Vec<String>,
+    pub lives: Lives,
 }
 
 /// Key material could not be made, read or written.
@@ -97,25 +127,34 @@ pub enum PkiError {
     Verifier(#[from] VerifierBuilderError),
 }
 
+/// A step of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationStep {
+    /// The next one is made and trusted beside the first.
+    Begin,
+    /// The first one is dropped.
+    Finish,
+}
+
 /// The cluster's identity.
 pub struct Pki {
     config: PkiConfig,
     directory: PrivateDirectory,
     names: BTreeSet<String>,
-    ca_pem: String,
-    ca_der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-    token_key: KeyPair,
     serving: Arc<ServingCertificate>,
-    front_proxy_pem: String,
-    front_proxy_der: CertificateDer<'static>,
-    front_proxy_issuer: Issuer<'static, KeyPair>,
     front_proxy_client: Arc<ServingCertificate>,
-    leaves: Mutex<Leaves>,
+    front_proxy: FrontProxy,
+    keys: Mutex<Keys>,
+    trust: watch::Sender<Arc<Trust>>,
+    /// Changes with what others trust.
+    changes: watch::Sender<()>,
 }
 
-/// Certificates that are renewed while the server runs.
-struct Leaves {
+/// What changes while the server runs.
+struct Keys {
+    clients: Rotation,
+    front_proxies: Rotation,
+    tokens: TokenKeys,
     serving: KeyedCertificate,
     admin: KeyedCertificate,
     front_proxy: KeyedCertificate,
@@ -125,48 +164,49 @@ impl Pki {
     /// Reads what is there, makes what is missing, renews what is due.
     pub fn ensure(config: PkiConfig, now: Timestamp) -> Result<Self, PkiError> {
         let directory = PrivateDirectory::open(&config.directory)?;
-        let (ca_pem, ca_der, issuer) = ensure_authority(&directory, CA_CERTIFICATE, CA_KEY, now)?;
-        let (certificate, key) = FRONT_PROXY_CA;
-        let (front_proxy_pem, front_proxy_der, front_proxy_issuer) =
-            ensure_authority(&directory, certificate, key, now)?;
-        let purpose = Purpose::Client(FRONT_PROXY);
-        let front_proxy = ensure_leaf(&directory, FRONT_PROXY_CLIENT, &front_proxy_issuer, &purpose, now)?;
-        let token_key = ensure_key(&directory, TOKEN_KEY)?;
+        let clients = Rotation::ensure(&directory, AUTHORITY, now)?;
+        let front_proxies = Rotation::ensure(&directory, FRONT_PROXY_AUTHORITY, now)?;
+        let tokens = TokenKeys::ensure(&directory)?;
         let names = serving_names(&config);
-        let serving = ensure_leaf(&directory, SERVING, &issuer, &Purpose::Server { names: &names }, now)?;
-        let admin = ensure_leaf(&directory, ADMIN_CERTIFICATE, &issuer, &Purpose::Client(ADMIN), now)?;
+        let leaves = Leaves { directory: &directory, names: &names, lives: config.lives, now };
+        let serving = leaves.serving(&clients)?;
+        let admin = leaves.admin(&clients)?;
+        let front_proxy = leaves.front_proxy(&front_proxies)?;
+        let current = Arc::new(ServingCertificate::new(&serving)?);
+        let trust = Trust::new(&clients, &front_proxies, current.clone())?;
         let pki = Pki {
-            serving: Arc::new(ServingCertificate::new(&serving)?),
+            serving: current,
             front_proxy_client: Arc::new(ServingCertificate::new(&front_proxy)?),
-            leaves: Mutex::new(Leaves { serving, admin, front_proxy }),
-            front_proxy_pem,
-            front_proxy_der,
-            front_proxy_issuer,
+            front_proxy: FrontProxy::new(front_proxies.all().map(|authority| authority.public_key())),
+            keys: Mutex::new(Keys { clients, front_proxies, tokens, serving, admin, front_proxy }),
+            trust: watch::Sender::new(Arc::new(trust)),
+            changes: watch::Sender::new(()),
             config,
             directory,
             names,
-            ca_pem,
-            ca_der,
-            issuer,
-            token_key,
         };
         pki.write_kubeconfig()?;
         Ok(pki)
     }
 
-    /// The certificate authority in PEM: what pods and kubeconfigs trust.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+    /// The authorities of the server and of clients, in PEM: what pods and kubeconfigs trust.
+    pub fn bundle(&self) -> String {
+        self.keys.lock().clients.bundle()
     }
 
-    /// The authority of clients that say for whom they ask, in PEM.
-    pub fn front_proxy_ca_pem(&self) -> &str {
-        &self.front_proxy_pem
+    /// The authorities of clients that say for whom they ask, in PEM.
+    pub fn front_proxy_bundle(&self) -> String {
+        self.keys.lock().front_proxies.bundle()
     }
 
-    /// Tells certificates of that authority apart from those of users.
+    /// Changes with the bundles.
+    pub fn bundle_changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Tells certificates of front proxies apart from those of users; follows rotations.
     pub fn front_proxy(&self) -> FrontProxy {
-        FrontProxy::new(self.front_proxy_issuer.key().public_key_raw())
+        self.front_proxy.clone()
     }
 
     /// The certificate with which this server asks aggregated ones; follows renewals.
@@ -174,9 +214,9 @@ impl Pki {
         self.front_proxy_client.clone()
     }
 
-    /// The key that signs service-account tokens.
-    pub fn token_key(&self) -> &KeyPair {
-        &self.token_key
+    /// The keys of service-account tokens.
+    pub fn with_token_keys<T>(&self, read: impl FnOnce(&TokenKeys) -> T) -> T {
+        read(&self.keys.lock().tokens)
     }
 
     /// The certificate that rustls serves; follows renewals.
@@ -188,91 +228,121 @@ impl Pki {
         &self.config.admin_kubeconfig
     }
 
-    /// TLS for the API server: client certificates of this authority are verified, and not
-    /// demanded. ALPN offers HTTP/2 and HTTP/1.1.
-    pub fn server_config(&self) -> Result<rustls::ServerConfig, PkiError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca_der.clone())?;
-        roots.add(self.front_proxy_der.clone())?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(self.serving());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+    /// How clients are verified, now and after each rotation.
+    pub fn trust(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
     }
 
-    /// Makes a client certificate for a component (`system:kube-scheduler`,
-    /// `system:node:<name>` in `system:nodes`, …). It is not kept.
+    /// Makes a client certificate for a component. It is not kept.
     pub fn issue_client(
         &self,
         subject: ClientSubject<'_>,
         now: Timestamp,
     ) -> Result<KeyedCertificate, PkiError> {
-        Ok(certificate::issue(&self.issuer, &Purpose::Client(subject), now)?)
+        let keys = self.keys.lock();
+        let issuer = &keys.clients.newest().issuer;
+        Ok(certificate::issue(issuer, &Purpose::Client(subject), self.config.lives.own, now)?)
+    }
+
+    /// Signs a request that somebody approved, as its object says. Answers PEM.
+    pub fn sign_request(&self, grant: &Grant<'_>, now: Timestamp) -> Result<String, SigningError> {
+        let authority = self.keys.lock().clients.newest().clone();
+        let der = signing::sign(grant, &authority.der, authority.issuer.key(), now)?;
+        Ok(certificate::to_pem("CERTIFICATE", &der))
     }
 
     /// Renews what is due at `now` and says when the next certificate is.
     pub fn renew(&self, now: Timestamp) -> Result<Timestamp, PkiError> {
-        let mut leaves = self.leaves.lock();
-        if leaves.serving.facts.renew_at() <= now {
-            let purpose = Purpose::Server { names: &self.names };
-            let renewed = ensure_leaf(&self.directory, SERVING, &self.issuer, &purpose, now)?;
-            self.serving.replace(&renewed)?;
-            leaves.serving = renewed;
-            tracing::info!(not_after = %leaves.serving.facts.not_after, "renewed the serving certificate");
+        let mut keys = self.keys.lock();
+        let leaves = Leaves { directory: &self.directory, names: &self.names, lives: self.config.lives, now };
+        let serving = leaves.serving(&keys.clients)?;
+        if serving.der != keys.serving.der {
+            self.serving.replace(&serving)?;
+            tracing::info!(not_after = %serving.facts.not_after, "renewed the serving certificate");
+            keys.serving = serving;
         }
-        let mut admin_renewed = false;
-        if leaves.admin.facts.renew_at() <= now {
-            let purpose = Purpose::Client(ADMIN);
-            leaves.admin = ensure_leaf(&self.directory, ADMIN_CERTIFICATE, &self.issuer, &purpose, now)?;
-            admin_renewed = true;
+        let front_proxy = leaves.front_proxy(&keys.front_proxies)?;
+        if front_proxy.der != keys.front_proxy.der {
+            self.front_proxy_client.replace(&front_proxy)?;
+            keys.front_proxy = front_proxy;
         }
-        if leaves.front_proxy.facts.renew_at() <= now {
-            let purpose = Purpose::Client(FRONT_PROXY);
-            let renewed =
-                ensure_leaf(&self.directory, FRONT_PROXY_CLIENT, &self.front_proxy_issuer, &purpose, now)?;
-            self.front_proxy_client.replace(&renewed)?;
-            leaves.front_proxy = renewed;
-        }
-        let due = [&leaves.serving, &leaves.admin, &leaves.front_proxy].map(|leaf| leaf.facts.renew_at());
+        keys.admin = leaves.admin(&keys.clients)?;
+        let due = [&keys.serving, &keys.admin, &keys.front_proxy].map(|leaf| leaf.facts.renew_at());
         let next = due.into_iter().min().unwrap_or(now);
-        drop(leaves);
-        if admin_renewed {
-            self.write_kubeconfig()?;
-        }
+        drop(keys);
+        self.write_kubeconfig()?;
         Ok(next)
     }
 
     /// Renews certificates for as long as it is polled.
     pub async fn keep_fresh(self: Arc<Self>) {
+        let mut rotated = self.trust();
         loop {
             let now = Timestamp::now();
             let sleep = match self.renew(now) {
                 Ok(next) => {
-                    let seconds = next.as_second().saturating_sub(now.as_second()).max(1);
-                    Duration::from_secs(seconds.unsigned_abs()).min(LONGEST_SLEEP)
+                    let left = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+                    left.clamp(Duration::from_millis(100), LONGEST_SLEEP)
                 }
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "certificates were not renewed"
                     );
-                    RETRY
+                    RETRY.min(self.config.lives.own / 20)
                 }
             };
-            tokio::time::sleep(sleep).await;
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                // Other certificates are due at other times.
+                _ = rotated.changed() => {}
+            }
+        }
+    }
+
+    /// Takes a step in the rotation of both authorities.
+    pub fn rotate_authorities(&self, step: RotationStep, now: Timestamp) -> Result<(), PkiError> {
+        let mut keys = self.keys.lock();
+        let Keys { clients, front_proxies, .. } = &mut *keys;
+        for rotation in [&mut *clients, &mut *front_proxies] {
+            match step {
+                RotationStep::Begin => rotation.begin(&self.directory, now)?,
+                RotationStep::Finish => rotation.finish(&self.directory)?,
+            }
+        }
+        let trust = Trust::new(&keys.clients, &keys.front_proxies, self.serving.clone())?;
+        self.front_proxy.replace(keys.front_proxies.all().map(|authority| authority.public_key()));
+        drop(keys);
+        match step {
+            // Both are trusted before anybody shows a certificate of the new one.
+            RotationStep::Begin => {
+                self.trust.send_replace(Arc::new(trust));
+                self.renew(now)?;
+            }
+            // The server shows the new one's certificate before the old one's clients are let go.
+            RotationStep::Finish => {
+                self.renew(now)?;
+                self.trust.send_replace(Arc::new(trust));
+            }
+        }
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    /// Takes a step in the rotation of the key that signs tokens.
+    pub fn rotate_token_key(&self, step: RotationStep) -> Result<(), PkiError> {
+        let mut keys = self.keys.lock();
+        match step {
+            RotationStep::Begin => keys.tokens.begin(&self.directory),
+            RotationStep::Finish => keys.tokens.finish(&self.directory),
         }
     }
 
     /// Writes the admin kubeconfig where it is missing or differs.
     fn write_kubeconfig(&self) -> Result<(), PkiError> {
-        let leaves = self.leaves.lock();
-        let text = kubeconfig(&self.config.server_url, &self.ca_pem, ADMIN.common_name, &leaves.admin);
+        let keys = self.keys.lock();
+        let bundle = keys.clients.bundle();
+        let text = kubeconfig(&self.config.server_url, &bundle, ADMIN.common_name, &keys.admin);
         let path = &self.config.admin_kubeconfig;
         if files::read(path)?.as_deref() != Some(&text) {
             files::write(path, &text)?;
@@ -300,41 +370,6 @@ fn serving_names(config: &PkiConfig) -> BTreeSet<String> {
     fixed.map(str::to_owned).into_iter().chain(addresses).chain(extra).collect()
 }
 
-type Authority = (String, CertificateDer<'static>, Issuer<'static, KeyPair>);
-
-fn ensure_authority(
-    directory: &PrivateDirectory,
-    certificate_name: &str,
-    key_name: &str,
-    now: Timestamp,
-) -> Result<Authority, PkiError> {
-    let path = directory.path(certificate_name);
-    let stored = directory.read(certificate_name)?;
-    if stored.is_some() && directory.read(key_name)?.is_none() {
-        return Err(PkiError::KeyMissing { certificate: path, key: directory.path(key_name) });
-    }
-    // A key without a certificate is what a crash of the very first start leaves.
-    let key = ensure_key(directory, key_name)?;
-    let pem = match stored {
-        Some(pem) => pem,
-        None => {
-            let name = if key_name == CA_KEY { "sampan-ca" } else { "front-proxy-ca" };
-            let pem = certificate::authority(&key, name, now)?;
-            directory.write(certificate_name, &pem)?;
-            pem
-        }
-    };
-    let corrupt = |source| PkiError::Corrupt { path: path.clone(), source };
-    let der = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| corrupt(CertificateError::NoCertificate))?;
-    let facts = certificate::check_authority(&der, &key).map_err(corrupt)?;
-    if facts.not_after <= now {
-        return Err(PkiError::AuthorityExpired { path, not_after: facts.not_after });
-    }
-    let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| corrupt(error.into()))?;
-    Ok((pem, der, issuer))
-}
-
 fn ensure_key(directory: &PrivateDirectory, name: &str) -> Result<KeyPair, PkiError> {
     match directory.read(name)? {
         Some(text) => certificate::read_key_pem(&text)
@@ -347,27 +382,55 @@ fn ensure_key(directory: &PrivateDirectory, name: &str) -> Result<KeyPair, PkiEr
     }
 }
 
-/// Reuses a stored certificate unless it is due, of another authority, or for other names.
-fn ensure_leaf(
-    directory: &PrivateDirectory,
-    name: &str,
-    issuer: &Issuer<'static, KeyPair>,
-    purpose: &Purpose<'_>,
+/// The certificates of this server, as they are to be at a time.
+struct Leaves<'a> {
+    directory: &'a PrivateDirectory,
+    names: &'a BTreeSet<String>,
+    lives: Lives,
     now: Timestamp,
-) -> Result<KeyedCertificate, PkiError> {
-    if let Some(text) = directory.read(name)? {
-        let stored = KeyedCertificate::from_pem(&text)
-            .map_err(|source| PkiError::Corrupt { path: directory.path(name), source })?;
-        let names_match = match purpose {
-            Purpose::Server { names } => stored.facts.names == **names,
-            Purpose::Client(_) => true,
-        };
-        let ours = certificate::is_signed_by(&stored.der, issuer.key().public_key_raw());
-        if ours && names_match && now < stored.facts.renew_at() {
-            return Ok(stored);
-        }
+}
+
+impl Leaves<'_> {
+    /// Of the first authority until a rotation ends: clients may know no other one.
+    fn serving(&self, clients: &Rotation) -> Result<KeyedCertificate, PkiError> {
+        let purpose = Purpose::Server { names: self.names };
+        self.ensure(SERVING, &clients.first.issuer, &purpose, self.lives.own)
     }
-    let certificate = certificate::issue(issuer, purpose, now)?;
-    directory.write(name, &certificate.to_pem())?;
-    Ok(certificate)
+
+    fn admin(&self, clients: &Rotation) -> Result<KeyedCertificate, PkiError> {
+        self.ensure(ADMIN_CERTIFICATE, &clients.newest().issuer, &Purpose::Client(ADMIN), self.lives.admin)
+    }
+
+    /// Of the first authority until a rotation ends: aggregated servers may know no other one.
+    fn front_proxy(&self, front_proxies: &Rotation) -> Result<KeyedCertificate, PkiError> {
+        let purpose = Purpose::Client(FRONT_PROXY);
+        self.ensure(FRONT_PROXY_CLIENT, &front_proxies.first.issuer, &purpose, self.lives.own)
+    }
+
+    /// Reuses a stored certificate unless it is due, of another authority, for other names, or for longer
+    /// than it may be.
+    fn ensure(
+        &self,
+        name: &str,
+        issuer: &Issuer<'static, KeyPair>,
+        purpose: &Purpose<'_>,
+        life: Duration,
+    ) -> Result<KeyedCertificate, PkiError> {
+        if let Some(text) = self.directory.read(name)? {
+            let stored = KeyedCertificate::from_pem(&text)
+                .map_err(|source| PkiError::Corrupt { path: self.directory.path(name), source })?;
+            let names_match = match purpose {
+                Purpose::Server { names } => stored.facts.names == **names,
+                Purpose::Client(_) => true,
+            };
+            let ours = is_signed_by(&stored.der, issuer.key().public_key_raw());
+            let fresh = self.now < stored.facts.renew_at() && stored.facts.lives_at_most(life);
+            if ours && names_match && fresh {
+                return Ok(stored);
+            }
+        }
+        let certificate = certificate::issue(issuer, purpose, life, self.now)?;
+        self.directory.write(name, &certificate.to_pem())?;
+        Ok(certificate)
+    }
 }

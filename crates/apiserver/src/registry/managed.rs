@@ -45,6 +45,9 @@ pub(super) fn manager_of_user(user: &str) -> String {
     match user.strip_prefix("system:") {
         Some(node) if node.starts_with("node:") => "kubelet".to_owned(),
         Some("apiserver") => "kube-apiserver".to_owned(),
+        Some(account) if account.starts_with("serviceaccount:kube-system:") => {
+            "kube-controller-manager".to_owned()
+        }
         Some(component) => manager_of_agent(component),
         None => manager_of_agent(user),
     }
@@ -333,6 +336,7 @@ mod tests {
         let user = |user: &str, manager: &str| assert_eq!(manager_of_user(user), manager, "{user}");
         user("system:node:n1", "kubelet");
         user("system:kube-controller-manager", "kube-controller-manager");
+        user("system:serviceaccount:kube-system:job-controller", "kube-controller-manager");
         user("system:apiserver", "kube-apiserver");
         user("jane", "jane");
     }

@@ -87,10 +87,10 @@ fn readiness(slice: &serde_json::Value) -> Vec<bool> {
 #[tokio::test]
 async fn slices_follow_pods() {
     let mut bench = Bench::start().await;
-    let mut fleet = Fleet::new(bench.shared.clone());
-    fleet.add(EndpointSlices::default());
-    fleet.add(crate::endpoints::LegacyEndpoints::default());
-    fleet.add(crate::endpoint_slice_mirroring::EndpointSliceMirrors::default());
+    let mut fleet = Fleet::default();
+    fleet.add_with(bench.shared.clone(), EndpointSlices::default());
+    fleet.add_with(bench.shared.clone(), crate::endpoints::LegacyEndpoints::default());
+    fleet.add_with(bench.shared.clone(), crate::endpoint_slice_mirroring::EndpointSliceMirrors::default());
     let running = fleet.start(bench.take_feed());
     let selecting = json!({"metadata": {"name": "s"}, "spec": {"selector": {"app": "a"}, "clusterIP": "10.1.0.1", "ports": [{"port": 80}]}});
     bench.create("", "v1", "services", "n", selecting).await;

@@ -25,8 +25,8 @@ fn a_pod_knows_its_index() {
 #[tokio::test]
 async fn a_job_runs_to_its_end() {
     let mut bench = Bench::start().await;
-    let mut fleet = Fleet::new(bench.shared.clone());
-    fleet.add(Jobs::default());
+    let mut fleet = Fleet::default();
+    fleet.add_with(bench.shared.clone(), Jobs::default());
     let running = fleet.start(bench.take_feed());
     bench.create("batch", "v1", "jobs", "n", job(2)).await;
     for index in ["0", "1"] {
@@ -54,8 +54,8 @@ async fn a_job_runs_to_its_end() {
 #[tokio::test]
 async fn a_job_that_fails_takes_its_pods_along() {
     let mut bench = Bench::start().await;
-    let mut fleet = Fleet::new(bench.shared.clone());
-    fleet.add(Jobs::default());
+    let mut fleet = Fleet::default();
+    fleet.add_with(bench.shared.clone(), Jobs::default());
     let running = fleet.start(bench.take_feed());
     let mut failing = job(2);
     failing["spec"]["completionMode"] = json!("NonIndexed");

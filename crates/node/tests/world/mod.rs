@@ -111,7 +111,8 @@ impl World {
     async fn launch(&mut self) {
         let registry = RegistryClient::new(RegistryOptions::default());
         let puller = Arc::new(RegistryPuller { registry, store: self.images.clone() });
-        let node = Node::start(self.config.clone(), self.client.clone(), self.images.clone(), puller).await;
+        let (client, proxy) = (self.client.clone(), self.client.clone());
+        let node = Node::start(self.config.clone(), client, proxy, self.images.clone(), puller).await;
         let node = node.expect("starts");
         tokio::time::timeout(LIMIT, node.ready()).await.expect("gets ready");
         self.node = Some(node);

@@ -76,7 +76,7 @@ enum ImageCommand {
     Prune,
 }
 
-type Body = BoxBody<Bytes, std::io::Error>;
+pub(super) type Body = BoxBody<Bytes, std::io::Error>;
 
 impl ImageArgs {
     pub async fn run(self) -> Result<()> {
@@ -200,11 +200,11 @@ fn empty() -> Body {
     BodyExt::boxed(Empty::new().map_err(|never| match never {}))
 }
 
-fn full(bytes: Vec<u8>) -> Body {
+pub(super) fn full(bytes: Vec<u8>) -> Body {
     BodyExt::boxed(Full::new(Bytes::from(bytes)).map_err(|never| match never {}))
 }
 
-async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<Value> {
+pub(super) async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<Value> {
     let (connection, response) = request_on(socket, method, path, body).await?;
     let value = answer(response).await;
     connection.abort();

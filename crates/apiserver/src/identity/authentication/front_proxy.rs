@@ -1,8 +1,11 @@
 //! Users that a front proxy tells of: another API server, or whoever has a certificate of the
 //! request-header authority, authenticated them and puts their names into headers.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
@@ -12,21 +15,27 @@ use crate::identity::{ANONYMOUS, AUTHENTICATED_GROUP, User};
 
 const EXTRA: &str = "x-remote-extra-";
 
-/// The authority of front proxies.
-#[derive(Clone, Debug)]
+/// The authorities of front proxies: one, and two while it is rotated. Clones share them.
+#[derive(Clone, Debug, Default)]
 pub struct FrontProxy {
-    public_key: Vec<u8>,
+    public_keys: Arc<RwLock<Vec<Vec<u8>>>>,
 }
 
 impl FrontProxy {
-    /// `public_key` is the authority's, as an uncompressed point.
-    pub fn new(public_key: &[u8]) -> Self {
-        FrontProxy { public_key: public_key.to_vec() }
+    /// The keys are the authorities', as uncompressed points.
+    pub fn new<'a>(public_keys: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let proxies = FrontProxy::default();
+        proxies.replace(public_keys);
+        proxies
+    }
+
+    pub fn replace<'a>(&self, public_keys: impl IntoIterator<Item = &'a [u8]>) {
+        *self.public_keys.write() = public_keys.into_iter().map(<[u8]>::to_vec).collect();
     }
 
     /// Whether a certificate, whose chain is verified, is a front proxy's.
     pub fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
-        is_signed_by(certificate, &self.public_key)
+        self.public_keys.read().iter().any(|key| is_signed_by(certificate, key))
     }
 }
 

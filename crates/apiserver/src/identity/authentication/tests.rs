@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rcgen::KeyPair;
 
 use super::*;
-use crate::identity::pki::{ClientSubject, Pki, PkiConfig};
+use crate::identity::pki::{ClientSubject, Lives, Pki, PkiConfig, TokenKeys};
 
 /// Objects by `kind/namespace/name`.
 #[derive(Default)]
@@ -46,12 +46,17 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn tokens(key: &KeyPair) -> ServiceAccountTokens {
+    let signing = KeyPair::from_pem(&key.serialize_pem()).expect("the same key");
+    tokens_of(&TokenKeys { signing, previous: None })
+}
+
+fn tokens_of(keys: &TokenKeys) -> ServiceAccountTokens {
     let config = TokenConfig {
         issuer: "https://kubernetes.default.svc".to_owned(),
         api_audiences: vec![],
         ..TokenConfig::default()
     };
-    ServiceAccountTokens::new(config, key).expect("a P-256 key")
+    ServiceAccountTokens::new(config, keys).expect("a P-256 key")
 }
 
 fn pod_spec(expiration: Option<i64>) -> TokenSpec<'static> {
@@ -176,6 +181,26 @@ fn published_keys_verify_tokens() {
     assert_eq!(document["issuer"], "https://kubernetes.default.svc");
 }
 
+#[test]
+fn a_token_outlives_its_key_until_the_rotation_ends() {
+    let pair = |key: &KeyPair| KeyPair::from_pem(&key.serialize_pem()).expect("the same key");
+    let (old, new) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+    let tokens = tokens(&old);
+    let objects = Objects::with(PRESENT);
+    let first = tokens.issue(pod_spec(None), at(0)).expect("issued").token;
+    tokens.replace_keys(&TokenKeys { signing: pair(&new), previous: Some(pair(&old)) }).expect("keys");
+    let second = tokens.issue(pod_spec(None), at(0)).expect("issued").token;
+    for token in [&first, &second] {
+        tokens.verify(token, &[], &objects, at(0)).expect("both keys are known");
+    }
+    assert_eq!(tokens.json_web_keys()["keys"].as_array().map(Vec::len), Some(2));
+    tokens.replace_keys(&TokenKeys { signing: pair(&new), previous: None }).expect("keys");
+    tokens.verify(&second, &[], &objects, at(0)).expect("its key is known");
+    let gone = tokens.verify(&first, &[], &objects, at(0)).expect_err("its key is gone");
+    assert!(matches!(gone, TokenError::UnknownKey(_)), "{gone:?}");
+    assert_eq!(tokens.json_web_keys()["keys"].as_array().map(Vec::len), Some(1));
+}
+
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
@@ -193,6 +218,7 @@ fn requests_are_authenticated_in_order() {
         server_url: "https://localhost".to_owned(),
         service_addresses: vec![],
         extra_names: vec![],
+        lives: Lives::default(),
     };
     let pki = Pki::ensure(config, at(0)).expect("a start");
     let subject = ClientSubject { common_name: "system:node:a", organization: Some("system:nodes") };
@@ -200,7 +226,7 @@ fn requests_are_authenticated_in_order() {
     let certificate = ClientCertificate::read(&issued.der).expect("a certificate");
     let authenticator = Authenticator {
         front_proxy: Some(pki.front_proxy()),
-        ..Authenticator::new(tokens(pki.token_key()).into())
+        ..Authenticator::new(pki.with_token_keys(tokens_of).into())
     };
     let token = authenticator.tokens.issue(pod_spec(None), at(0)).expect("issued").token;
     let objects = Objects::with(PRESENT);

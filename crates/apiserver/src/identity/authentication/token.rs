@@ -3,9 +3,12 @@
 //! A token is valid while its signature, times and audience are, and while the service account, and
 //! the pod, secret or node that it is bound to, exist with the same uid. So deletion revokes.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use ring::digest;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -15,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::x509::CREDENTIAL_ID;
+use crate::identity::pki::TokenKeys;
 use crate::identity::{User, service_account_user_name};
 
 /// Longer tokens are refused unread.
@@ -197,33 +201,81 @@ pub struct TokenConfig {
     pub max_life_s: Option<i64>,
 }
 
-/// Issues and verifies tokens with one key.
+/// Issues tokens with one key and verifies them with that and, during a rotation, the one before it.
 pub struct ServiceAccountTokens {
     config: TokenConfig,
-    key: EcdsaKeyPair,
-    /// The uncompressed point: 4, x, y.
-    public_key: Vec<u8>,
-    key_id: String,
+    keys: RwLock<Arc<Keys>>,
     random: SystemRandom,
 }
 
-impl ServiceAccountTokens {
-    /// Signs with a P-256 key ([`crate::identity::pki::Pki::token_key`]).
-    pub fn new(mut config: TokenConfig, key: &rcgen::KeyPair) -> Result<Self, TokenError> {
+/// The keys at a moment.
+struct Keys {
+    signing: EcdsaKeyPair,
+    /// The first one is the signing key's.
+    known: Vec<PublicKey>,
+}
+
+struct PublicKey {
+    /// The uncompressed point: 4, x, y.
+    point: Vec<u8>,
+    id: String,
+}
+
+impl Keys {
+    fn new(keys: &TokenKeys, random: &SystemRandom) -> Result<Self, TokenError> {
+        let der = keys.signing.serialized_der();
+        let signing = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, random)
+            .map_err(|_| TokenError::Key)?;
+        let all = [Some(&keys.signing), keys.previous.as_ref()];
+        let known = all.into_iter().flatten().map(PublicKey::of).collect::<Result<_, _>>()?;
+        Ok(Keys { signing, known })
+    }
+}
+
+impl PublicKey {
+    fn of(key: &rcgen::KeyPair) -> Result<Self, TokenError> {
         use rcgen::PublicKeyData;
+        let point = key.public_key_raw().to_vec();
+        if point.len() != 65 || point[0] != 4 {
+            return Err(TokenError::Key);
+        }
+        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &key.subject_public_key_info()));
+        Ok(PublicKey { point, id })
+    }
+
+    /// RFC 7517.
+    fn to_json(&self) -> Value {
+        json!({
+            "use": "sig",
+            "kty": "EC",
+            "kid": self.id,
+            "crv": "P-256",
+            "alg": "ES256",
+            "x": URL_SAFE_NO_PAD.encode(&self.point[1..33]),
+            "y": URL_SAFE_NO_PAD.encode(&self.point[33..]),
+        })
+    }
+}
+
+impl ServiceAccountTokens {
+    /// Signs with a P-256 key ([`crate::identity::pki::Pki::with_token_keys`]).
+    pub fn new(mut config: TokenConfig, keys: &TokenKeys) -> Result<Self, TokenError> {
         if config.api_audiences.is_empty() {
             config.api_audiences.push(config.issuer.clone());
         }
         let random = SystemRandom::new();
-        let public_key = key.public_key_raw().to_vec();
-        if public_key.len() != 65 || public_key[0] != 4 {
-            return Err(TokenError::Key);
-        }
-        let key_info = key.subject_public_key_info();
-        let key_id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &key_info));
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.serialized_der(), &random)
-            .map_err(|_| TokenError::Key)?;
-        Ok(ServiceAccountTokens { config, key, public_key, key_id, random })
+        let keys = RwLock::new(Arc::new(Keys::new(keys, &random)?));
+        Ok(ServiceAccountTokens { config, keys, random })
+    }
+
+    /// Signs and verifies with other keys from now on.
+    pub fn replace_keys(&self, keys: &TokenKeys) -> Result<(), TokenError> {
+        *self.keys.write() = Arc::new(Keys::new(keys, &self.random)?);
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.keys.read().clone()
     }
 
     /// The audiences that this API server accepts.
@@ -295,7 +347,8 @@ impl ServiceAccountTokens {
     }
 
     fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
-        let header = Header { alg: "ES256".to_owned(), kid: self.key_id.clone() };
+        let keys = self.keys();
+        let header = Header { alg: "ES256".to_owned(), kid: keys.known[0].id.clone() };
         let part = |part, json: serde_json::Result<Vec<u8>>| match json {
             Ok(json) => Ok(URL_SAFE_NO_PAD.encode(json)),
             Err(source) => Err(TokenError::Json { part, source }),
@@ -303,7 +356,7 @@ impl ServiceAccountTokens {
         let mut token = part("header", serde_json::to_vec(&header))?;
         token.push('.');
         token.push_str(&part("payload", serde_json::to_vec(claims))?);
-        let signature = self.key.sign(&self.random, token.as_bytes()).map_err(|_| TokenError::Key)?;
+        let signature = keys.signing.sign(&self.random, token.as_bytes()).map_err(|_| TokenError::Key)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
@@ -334,13 +387,22 @@ impl ServiceAccountTokens {
         if header.alg != "ES256" {
             return Err(TokenError::Algorithm(header.alg));
         }
-        if !header.kid.is_empty() && header.kid != self.key_id {
+        let keys = self.keys();
+        // One that names no key may be any's.
+        let mut candidates =
+            keys.known.iter().filter(|key| header.kid.is_empty() || key.id == header.kid).peekable();
+        if candidates.peek().is_none() {
             return Err(TokenError::UnknownKey(header.kid));
         }
         let signature = decode_segment(signature)?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.public_key)
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| TokenError::Signature)?;
+        let signs = |key: &PublicKey| {
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.point)
+                .verify(signed.as_bytes(), &signature)
+                .is_ok()
+        };
+        if !candidates.any(signs) {
+            return Err(TokenError::Signature);
+        }
         parse_segment("payload", payload)
     }
 
@@ -389,15 +451,8 @@ impl ServiceAccountTokens {
 
     /// `/openid/v1/jwks` (RFC 7517); its media type is `application/jwk-set+json`.
     pub fn json_web_keys(&self) -> Value {
-        json!({ "keys": [{
-            "use": "sig",
-            "kty": "EC",
-            "kid": self.key_id,
-            "crv": "P-256",
-            "alg": "ES256",
-            "x": URL_SAFE_NO_PAD.encode(&self.public_key[1..33]),
-            "y": URL_SAFE_NO_PAD.encode(&self.public_key[33..]),
-        }]})
+        let keys: Vec<Value> = self.keys().known.iter().map(PublicKey::to_json).collect();
+        json!({ "keys": keys })
     }
 }
 

@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::objects::{GROUP, RbacKind};
+use super::objects::{GROUP, RbacKind, rules_of};
+use super::rules::PolicyRule;
 
 mod controllers;
 mod roles;
@@ -96,6 +97,11 @@ pub fn objects() -> Vec<BootstrapObject> {
         objects.push(binding(RbacKind::RoleBinding, namespace, name, ("Role", role), subjects));
     }
     objects
+}
+
+/// What every node may, apart from what depends on its pods.
+pub fn node_rules() -> Vec<PolicyRule> {
+    rules_of(&json!({"rules": rules_json(roles::NODE)})).expect("our own rules are valid")
 }
 
 fn words(words: &str) -> Value {

@@ -28,7 +28,9 @@ fn allowed(rbac: &Rbac, user: &User, request: &str) -> bool {
         }
         _ => panic!("{request}"),
     };
-    rbac.authorize(&attributes).is_allowed()
+    let allowed = rbac.authorize(&attributes).is_allowed();
+    assert_eq!(rbac.allows(&attributes), allowed, "{request}");
+    allowed
 }
 
 fn check(rbac: &Rbac, user: &User, may: &[&str], may_not: &[&str]) {

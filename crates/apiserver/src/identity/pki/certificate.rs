@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -16,9 +18,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How long the certificate authority lives.
 pub const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long serving and client certificates live.
-pub const LEAF_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Certificates are valid from a little before they are made, for clients whose clocks are behind.
+/// Certificates are valid from a little before they are made, for clients whose clocks are behind: at most
+/// this, and never more than a tenth of their life.
 const BACKDATED: Duration = Duration::from_secs(300);
 
 /// A certificate could not be made or read.
@@ -92,10 +93,19 @@ impl Facts {
         })
     }
 
-    /// When two thirds of the life are over.
+    /// When about two thirds of the life are over. Which part exactly differs by key, so that what was made
+    /// at once is not renewed at once.
     pub fn renew_at(&self) -> Timestamp {
         let life = self.not_after.as_second() - self.not_before.as_second();
-        Timestamp::from_second(self.not_before.as_second() + life * 2 / 3).unwrap_or(self.not_after)
+        let share = 620 + i64::from(self.public_key.last().copied().unwrap_or(0)) * 80 / 255;
+        Timestamp::from_second(self.not_before.as_second() + life * share / 1000).unwrap_or(self.not_after)
+    }
+
+    /// Whether the life is no longer than one that was just given.
+    pub fn lives_at_most(&self, life: Duration) -> bool {
+        let longest = life + backdated(life);
+        self.not_after.as_second() - self.not_before.as_second()
+            <= i64::try_from(longest.as_secs()).unwrap_or(i64::MAX)
     }
 }
 
@@ -123,11 +133,15 @@ pub fn is_signed_by(der: &[u8], authority_key: &[u8]) -> bool {
         .is_ok()
 }
 
+fn backdated(life: Duration) -> Duration {
+    Duration::from_secs((life / 10).min(BACKDATED).as_secs())
+}
+
 fn parameters(now: Timestamp, life: Duration) -> CertificateParams {
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
     let mut parameters = CertificateParams::default();
-    parameters.not_before = now - BACKDATED;
+    parameters.not_before = now - backdated(life);
     parameters.not_after = now + life;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters
@@ -147,10 +161,11 @@ pub fn authority(key: &KeyPair, name: &str, now: Timestamp) -> Result<String, Ce
 pub fn issue(
     issuer: &Issuer<'_, KeyPair>,
     purpose: &Purpose<'_>,
+    life: Duration,
     now: Timestamp,
 ) -> Result<KeyedCertificate, CertificateError> {
     let key = KeyPair::generate()?;
-    let mut parameters = parameters(now, LEAF_LIFE);
+    let mut parameters = parameters(now, life);
     parameters.use_authority_key_identifier_extension = true;
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -211,6 +226,18 @@ impl KeyedCertificate {
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key_der.clone_key())
     }
+}
+
+/// RFC 7468, with lines of 64 characters.
+pub fn to_pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
 }
 
 /// The first PEM section with this label, with its boundaries.

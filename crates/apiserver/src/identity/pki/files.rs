@@ -56,6 +56,31 @@ impl PrivateDirectory {
     pub fn write(&self, name: &str, text: &str) -> Result<(), FileError> {
         write(&self.path(name), text)
     }
+
+    /// Removes a file, where it is there, durably.
+    pub fn remove(&self, name: &str) -> Result<(), FileError> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => File::open(&self.path)
+                .and_then(|directory| directory.sync_all())
+                .map_err(FileError::new("flush", &self.path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(FileError::new("remove", &path)(error)),
+        }
+    }
+}
+
+/// The plain files of a directory whose names end as those of certificates do.
+pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let error = || FileError::new("read", directory);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(error())? {
+        let path = entry.map_err(error())?.path();
+        if path.extension().is_some_and(|end| end == "crt" || end == "pem") && path.is_file() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// The text of a file; `None` where there is none.

@@ -1,4 +1,6 @@
 //! Roles of the single controllers, each for the service account of its name in `kube-system`.
+//!
+//! Where ours patch what upstream's replace, a role has `patch` beside `update`, which it equals.
 
 use super::{EVENTS, Rule, allow, allow_named};
 
@@ -53,7 +55,7 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         &[
             allow("get list update watch", "batch", "cronjobs"),
             allow("create delete get list patch update watch", "batch", "jobs"),
-            allow("update", "batch", "cronjobs/finalizers cronjobs/status"),
+            allow("patch update", "batch", "cronjobs/finalizers cronjobs/status"),
             allow("delete list", "core", "pods"),
             EVENTS,
         ],
@@ -62,7 +64,7 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         "daemon-set-controller",
         &[
             allow(READ, "apps extensions", "daemonsets"),
-            allow("update", "apps extensions", "daemonsets/finalizers daemonsets/status"),
+            allow("patch update", "apps extensions", "daemonsets/finalizers daemonsets/status"),
             allow("list watch", "core", "nodes"),
             allow("create delete list patch watch", "core", "pods"),
             allow("create", "core", "pods/binding"),
@@ -73,8 +75,8 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
     (
         "deployment-controller",
         &[
-            allow("get list update watch", "apps extensions", "deployments"),
-            allow("update", "apps extensions", "deployments/finalizers deployments/status"),
+            allow("get list patch update watch", "apps extensions", "deployments"),
+            allow("patch update", "apps extensions", "deployments/finalizers deployments/status"),
             allow("create delete get list patch update watch", "apps extensions", "replicasets"),
             allow("get list update watch", "core", "pods"),
             EVENTS,
@@ -155,7 +157,7 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         "job-controller",
         &[
             allow("get list patch update watch", "batch", "jobs"),
-            allow("update", "batch", "jobs/finalizers jobs/status"),
+            allow("patch update", "batch", "jobs/finalizers jobs/status"),
             allow("create delete list patch watch", "core", "pods"),
             EVENTS,
         ],
@@ -205,11 +207,14 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
             allow("patch", "core", "pods/status"),
         ],
     ),
-    ("pv-protection-controller", &[allow("get list update watch", "core", "persistentvolumes"), EVENTS]),
+    (
+        "pv-protection-controller",
+        &[allow("get list patch update watch", "core", "persistentvolumes"), EVENTS],
+    ),
     (
         "pvc-protection-controller",
         &[
-            allow("get list update watch", "core", "persistentvolumeclaims"),
+            allow("get list patch update watch", "core", "persistentvolumeclaims"),
             allow(READ, "core", "pods"),
             EVENTS,
         ],
@@ -218,7 +223,7 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         "replicaset-controller",
         &[
             allow("get list update watch", "apps extensions", "replicasets"),
-            allow("update", "apps extensions", "replicasets/finalizers replicasets/status"),
+            allow("patch update", "apps extensions", "replicasets/finalizers replicasets/status"),
             allow("create delete list patch watch", "core", "pods"),
             EVENTS,
         ],
@@ -227,14 +232,19 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         "replication-controller",
         &[
             allow("get list update watch", "core", "replicationcontrollers"),
-            allow("update", "core", "replicationcontrollers/finalizers replicationcontrollers/status"),
+            allow("patch update", "core", "replicationcontrollers/finalizers replicationcontrollers/status"),
             allow("create delete list patch watch", "core", "pods"),
             EVENTS,
         ],
     ),
     (
         "resourcequota-controller",
-        &[allow("list watch", "*", "*"), allow("update", "core", "resourcequotas/status"), EVENTS],
+        &[
+            allow("list watch", "*", "*"),
+            allow("get", "core", "resourcequotas"),
+            allow("update", "core", "resourcequotas/status"),
+            EVENTS,
+        ],
     ),
     ("root-ca-cert-publisher", &[allow("create update", "core", "configmaps"), EVENTS]),
     (
@@ -256,10 +266,10 @@ pub(super) const ROLES: &[(&str, &[Rule])] = &[
         &[
             allow("list watch", "core", "pods"),
             allow(READ, "apps", "statefulsets"),
-            allow("update", "apps", "statefulsets/finalizers statefulsets/status"),
+            allow("patch update", "apps", "statefulsets/finalizers statefulsets/status"),
             allow("create delete get patch update", "core", "pods"),
             allow("create delete get list patch update watch", "apps", "controllerrevisions"),
-            allow("create delete get update", "core", "persistentvolumeclaims"),
+            allow("create delete get patch update", "core", "persistentvolumeclaims"),
             EVENTS,
         ],
     ),

@@ -121,6 +121,10 @@ pub(super) const CLUSTER_ROLES: &[RoleData] = &[
         ],
     ),
     role("system:node", NODE),
+    // What CoreDNS has where it is installed, as far as our DNS needs it.
+    role("system:coredns", NAMES_OF_SERVICES),
+    // An agent carries services and answers their names under the node's own identity.
+    role("sampan:node-services", NAMES_OF_SERVICES),
     role("system:kube-scheduler", SCHEDULER),
     role("system:kube-controller-manager", CONTROLLER_MANAGER),
     role(
@@ -221,7 +225,7 @@ const VIEW: &[Rule] = &[
     allow(READ, "resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 ];
 
-const NODE: &[Rule] = &[
+pub(super) const NODE: &[Rule] = &[
     allow("create", "authentication.k8s.io", "tokenreviews"),
     allow("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
     allow(READ, "core", "services"),
@@ -246,6 +250,11 @@ const NODE: &[Rule] = &[
     allow("get", "resource.k8s.io", "resourceclaims"),
     allow("deletecollection", "resource.k8s.io", "resourceslices"),
     allow("create delete get list patch update watch", "resource.k8s.io", "resourceslices"),
+];
+
+const NAMES_OF_SERVICES: &[Rule] = &[
+    allow("list watch", "core", "namespaces services"),
+    allow("list watch", "discovery.k8s.io", "endpointslices"),
 ];
 
 const SCHEDULER: &[Rule] = &[
@@ -295,13 +304,22 @@ pub(super) const CLUSTER_BINDINGS: &[(&str, &[SubjectData])] = &[
     ("system:kube-dns", &[ServiceAccount { namespace: "kube-system", name: "kube-dns" }]),
     ("system:kube-scheduler", &[User("system:kube-scheduler")]),
     ("system:volume-scheduler", &[User("system:kube-scheduler")]),
-    // Kubernetes leaves this one without subjects, for its Node authorizer knows what each node may.
-    // Roles are all that we have, so the group is bound.
-    ("system:node", &[Group("system:nodes")]),
+    // Without subjects: the Node authorizer knows what each node may.
+    ("system:node", &[]),
+    ("system:coredns", &[ServiceAccount { namespace: "kube-system", name: "coredns" }]),
+    ("sampan:node-services", &[Group("system:nodes")]),
+    // A node renews its own certificate. Upstream leaves that to its installers, which all do this.
+    ("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", &[Group("system:nodes")]),
     ("system:service-account-issuer-discovery", &[Group("system:serviceaccounts")]),
 ];
 
 pub(super) const NAMESPACE_ROLES: &[(&str, &str, &[Rule])] = &[
+    // By which nodes learn that an authority is rotated.
+    (
+        "kube-public",
+        "sampan:cluster-authority",
+        &[allow_named(READ, "core", "configmaps", "kube-root-ca.crt")],
+    ),
     (
         "kube-system",
         "extension-apiserver-authentication-reader",
@@ -326,6 +344,7 @@ pub(super) const NAMESPACE_ROLES: &[(&str, &str, &[Rule])] = &[
 ];
 
 pub(super) const NAMESPACE_BINDINGS: &[(&str, &str, &str, &[SubjectData])] = &[
+    ("kube-public", "sampan:cluster-authority", "sampan:cluster-authority", &[Group("system:nodes")]),
     (
         "kube-system",
         "system::extension-apiserver-authentication-reader",

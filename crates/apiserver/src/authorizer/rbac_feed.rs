@@ -33,7 +33,7 @@ pub fn load(registry: &Registry) -> Rbac {
 }
 
 /// Follows the changes of roles and bindings.
-pub async fn follow(registry: Arc<Registry>, rbac: Arc<RwLock<Rbac>>) {
+pub async fn follow(registry: Arc<Registry>, rbac: &RwLock<Rbac>) {
     let sources: Vec<(RbacKind, Resource)> =
         RbacKind::ALL.into_iter().filter_map(|kind| Some((kind, resource(&registry, kind)?))).collect();
     let mut changed: Vec<_> = sources.iter().map(|(_, resource)| resource.cache.subscribe()).collect();
