@@ -196,7 +196,8 @@ async fn signed(backend: &RemoteBackend, name: &str) -> Result<String> {
                 return Ok(String::from_utf8(STANDARD.decode(pem)?)?);
             }
             let conditions = request["status"]["conditions"].as_array().into_iter().flatten();
-            for condition in conditions.filter(|one| one["type"] == "Denied" || one["type"] == "Failed") {
+            let mut refusals = conditions.filter(|one| one["type"] == "Denied" || one["type"] == "Failed");
+            if let Some(condition) = refusals.next() {
                 bail!("the request {name} was refused: {}", condition["message"]);
             }
         }
