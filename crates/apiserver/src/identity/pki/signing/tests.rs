@@ -61,10 +61,8 @@ fn a_signed_certificate_is_what_was_asked_for() {
     let (rest, read) = X509Certificate::from_der(&der).expect("a certificate");
     assert!(rest.is_empty());
     assert!(
-        read.verify_signature(Some(
-            &X509Certificate::from_der(&authority.der).expect("X.509").1.public_key()
-        ))
-        .is_ok()
+        read.verify_signature(Some(X509Certificate::from_der(&authority.der).expect("X.509").1.public_key()))
+            .is_ok()
     );
     assert_eq!(read.public_key().raw, request.public_key);
     assert!(!read.is_ca() && read.basic_constraints().expect("valid").expect("there").critical);
