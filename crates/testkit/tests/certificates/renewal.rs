@@ -183,7 +183,7 @@ async fn writes(control: Control, kubeconfig: &Path) -> Result<(), String> {
         backend.patch(map("counter"), PatchKind::Merge, patch.into()).await.map_err(told)?;
         let read: serde_json::Value =
             backend.get(map("counter")).await.map_err(told)?.decode().map_err(|error| error.to_string())?;
-        if read["data"]["count"] != last.to_string() {
+        if read["data"]["count"].as_str() != Some(&last.to_string()) {
             return Err(format!("{last} was written and {read} is there"));
         }
         control.count();
