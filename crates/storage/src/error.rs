@@ -1,6 +1,7 @@
 //! What can go wrong, by operation.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::{Entry, Revision};
 
@@ -24,6 +25,9 @@ pub enum StoreError {
     /// The file was written by a release with another format.
     #[error("the store {path} has format {found}, and this release reads format {supported}")]
     Format { path: PathBuf, found: u64, supported: u64 },
+    /// A value cannot be encrypted or decrypted; in upstream's words.
+    #[error("unable to transform key {key:?}: {reason}")]
+    Transform { key: Arc<str>, reason: String },
     #[error("the store {path} is in use by another process")]
     Locked { path: PathBuf },
     #[error("the store is closed")]

@@ -19,18 +19,23 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub mod backup;
 mod disk;
+pub mod encryption;
 mod error;
 mod history;
 mod redb_store;
+mod scan;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod watch;
 mod writer;
 
+pub use disk::{Fault, FaultyFile, Operation};
 pub use error::{CommitError, StoreError, WatchError, WriteFault};
 pub use history::HistoryBound;
 pub use redb_store::{Options, RedbStore};
+pub use scan::{Part, Parts, Scan};
 pub use watch::{Watch, WatchBound, WatchSender};
 
 /// The store's clock: one tick per commit. 0 is the empty store that never took a write.
@@ -179,6 +184,11 @@ pub trait Store: Send + Sync + 'static {
     /// Every entry whose key starts with `prefix`, at one revision.
     async fn list(&self, prefix: &str) -> Result<Snapshot, StoreError>;
 
+    /// What [`Store::list`] answers, part by part: for readers that must not hold it all in memory.
+    async fn scan(&self, prefix: &str) -> Result<Scan, StoreError> {
+        Ok(Scan::of(self.list(prefix).await?))
+    }
+
     /// Does one write, durably, and answers its revision.
     ///
     /// A caller that drops this future does not know whether the write happens.
@@ -200,6 +210,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets the history up to and including `revision`. Watches that run are not concerned.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
+
+    /// Gives room that is not used any more back to the file system, where the store is a file of ours.
+    /// Holds up writes meanwhile.
+    async fn defragment(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     async fn stats(&self) -> Result<Stats, StoreError>;
 

@@ -4,35 +4,46 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::disk::{Disk, ENTRIES, META, REVISION, Stamp, text};
+use crate::disk::{Access, Disk, ENTRIES, FaultyFile, META, REVISION, Stamp, text};
 use crate::history::{History, HistoryBound};
 use crate::writer::{Request, Writer, write_bytes};
 use crate::{
-    Change, CommitError, Entry, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Revision,
-    Snapshot, Stats, Store, StoreError, Watch, WatchBound, WatchError, Write, WriteFault,
+    Change, CommitError, Entry, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Parts,
+    Revision, Scan, Snapshot, Stats, Store, StoreError, Watch, WatchBound, WatchError, Write, WriteFault,
 };
 
 /// The queue before the writer, in KiB; each commit takes at least one.
 const QUEUE_KIB: usize = 64 << 10;
+/// How long a scan waits for its reader: what it reads takes room in the file for as long, whatever is
+/// written meanwhile.
+const SCAN_STALL: Duration = Duration::from_secs(60);
 
 /// How a [`RedbStore`] works. The defaults serve a cluster of some nodes in little memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Memory for pages of the file. Small, since readers have a cache of objects above.
     pub cache_bytes: usize,
     pub history: HistoryBound,
     pub watch: WatchBound,
+    /// Of tests that break the file.
+    pub faults: Option<FaultyFile>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { cache_bytes: 8 << 20, history: HistoryBound::default(), watch: WatchBound::default() }
+        Options {
+            cache_bytes: 8 << 20,
+            history: HistoryBound::default(),
+            watch: WatchBound::default(),
+            faults: None,
+        }
     }
 }
 
@@ -54,11 +65,13 @@ impl RedbStore {
     /// Blocks: after a crash for as long as it takes to read the file once.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let (disk, meta) = Disk::open(path, options.cache_bytes)?;
+        let access = Access { cache_bytes: options.cache_bytes, faults: options.faults };
+        let (disk, meta) = Disk::open(path, access)?;
         let disk = Arc::new(disk);
         let history = Arc::new(History::new(meta.revision, options.history, options.watch));
         let (sender, receiver) = mpsc::channel();
-        let writer = Writer { disk: disk.clone(), history: history.clone(), meta, unsettled: None };
+        let writer =
+            Writer { disk: disk.clone(), history: history.clone(), meta, written: 0, unsettled: None };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&receiver))
@@ -142,6 +155,13 @@ impl Store for RedbStore {
         .await
     }
 
+    async fn scan(&self, prefix: &str) -> Result<Scan, StoreError> {
+        let (prefix, disk) = (prefix.to_owned(), self.disk.clone());
+        let (opened, scan) = oneshot::channel();
+        tokio::task::spawn_blocking(move || scan_parts(&disk, &prefix, opened));
+        scan.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     async fn commit_all(&self, writes: Vec<Write>) -> Result<Revision, CommitError> {
         let bytes = check_writes(&writes)?;
         // At most MAX_COMMIT_BYTES, which is less than the queue.
@@ -171,6 +191,10 @@ impl Store for RedbStore {
         Ok(())
     }
 
+    async fn defragment(&self) -> Result<(), StoreError> {
+        self.read(|disk| disk.compact().map(|_| ())).await
+    }
+
     async fn stats(&self) -> Result<Stats, StoreError> {
         let history = self.history.stats();
         self.read(move |disk| {
@@ -195,6 +219,50 @@ impl Store for RedbStore {
         let (disk, history, writer) = (self.disk.clone(), self.history.clone(), self.writer.clone());
         // Fails only when the runtime is ending, and then dropping the store does the same.
         let _ = tokio::task::spawn_blocking(move || finish(&disk, &history, &writer)).await;
+    }
+}
+
+/// Reads everything below a prefix in one transaction, as fast as the reader takes it.
+///
+/// Outside the disk's lock: a slow reader must not hold up who closes the file, or opens it again after
+/// an error. It is told of the error that this is to it.
+fn scan_parts(disk: &Disk, prefix: &str, opened: oneshot::Sender<Result<Scan, StoreError>>) {
+    let begun = disk.with("read", |database| {
+        let transaction = database.begin_read()?;
+        let revision = transaction.open_table(META)?.get(REVISION)?.map_or(0, |revision| revision.value());
+        Ok((transaction, revision))
+    });
+    let (transaction, revision) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    let (parts, scan) = Scan::channel(revision);
+    if opened.send(Ok(scan)).is_err() {
+        return;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let give = |part| {
+        let given = runtime.block_on(tokio::time::timeout(SCAN_STALL, parts.send(part)));
+        matches!(given, Ok(Ok(())))
+    };
+    let read = disk.guarded_read(|| {
+        let mut collected = Parts::default();
+        for item in transaction.open_table(ENTRIES)?.range(prefix.as_bytes()..)? {
+            let (key, stored) = item?;
+            if !key.value().starts_with(prefix.as_bytes()) {
+                break;
+            }
+            if let Some(part) = collected.push(Stamp::decode(text(key.value())?, stored.value())?)
+                && !give(Ok(part))
+            {
+                return Ok(());
+            }
+        }
+        give(Ok(collected.finish()));
+        Ok(())
+    });
+    if let Err(error) = read {
+        give(Err(error));
     }
 }
 

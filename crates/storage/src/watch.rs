@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -25,6 +26,18 @@ impl Default for WatchBound {
 /// The reading end. Dropping it ends the watch.
 pub struct Watch {
     queue: Arc<Queue>,
+    opener: Option<Arc<dyn OpenBatch>>,
+    /// Taken from the queue, and not opened yet.
+    sealed: Option<Batch>,
+}
+
+/// What a batch goes through on its way to the reader.
+#[async_trait]
+pub(crate) trait OpenBatch: Send + Sync {
+    async fn open(&self, batch: &Batch) -> Batch;
+
+    /// The same if it needs no waiting.
+    fn open_now(&self, batch: &Batch) -> Option<Batch>;
 }
 
 /// The writing end, for the backends of [`crate::Store`]. Dropping it ends the watch with
@@ -62,14 +75,26 @@ impl Watch {
         let state =
             State { batches: VecDeque::new(), events: 0, bytes: 0, last: after, ending: Ending::Open };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Notify::new() });
-        (WatchSender { queue: queue.clone(), bound }, Watch { queue })
+        (WatchSender { queue: queue.clone(), bound }, Watch { queue, opener: None, sealed: None })
+    }
+
+    /// The same watch, with every batch going through `opener`.
+    pub(crate) fn opened_by(mut self, opener: Arc<dyn OpenBatch>) -> Watch {
+        self.opener = Some(opener);
+        self
     }
 
     /// The next batch; the error that ended the watch, once; then `None`. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Batch, WatchError>> {
         loop {
+            if let (Some(batch), Some(opener)) = (&self.sealed, &self.opener) {
+                let opened = opener.open(batch).await;
+                self.sealed = None;
+                return Some(Ok(opened));
+            }
             // There is one reader, and `notify_one` keeps its permit: no wake-up is lost.
             match self.take() {
+                Taken::Item(Ok(batch)) if self.opener.is_some() => self.sealed = Some(batch),
                 Taken::Item(item) => return Some(item),
                 Taken::Over => return None,
                 Taken::Nothing => self.queue.changed.notified().await,
@@ -79,10 +104,16 @@ impl Watch {
 
     /// What [`Watch::next`] would return at once; `None` when that is nothing.
     pub fn try_next(&mut self) -> Option<Result<Batch, WatchError>> {
-        match self.take() {
-            Taken::Item(item) => Some(item),
-            Taken::Over | Taken::Nothing => None,
+        let Some(opener) = self.opener.clone() else { return self.take().item() };
+        if self.sealed.is_none() {
+            match self.take().item()? {
+                Ok(batch) => self.sealed = Some(batch),
+                Err(error) => return Some(Err(error)),
+            }
         }
+        let opened = opener.open_now(self.sealed.as_ref()?)?;
+        self.sealed = None;
+        Some(Ok(opened))
     }
 
     fn take(&mut self) -> Taken {
@@ -107,6 +138,15 @@ enum Taken {
     Item(Result<Batch, WatchError>),
     Nothing,
     Over,
+}
+
+impl Taken {
+    fn item(self) -> Option<Result<Batch, WatchError>> {
+        match self {
+            Taken::Item(item) => Some(item),
+            Taken::Over | Taken::Nothing => None,
+        }
+    }
 }
 
 impl Drop for Watch {

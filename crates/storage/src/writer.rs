@@ -22,6 +22,10 @@ const GROUP_BYTES: usize = 16 << 20;
 /// Delays between attempts to learn what became of a transaction whose commit failed.
 const SETTLE_FROM: Duration = Duration::from_millis(100);
 const SETTLE_TO: Duration = Duration::from_secs(5);
+/// When the file is looked at, whether it should be made smaller: once after writes have ended for so
+/// long, and after so many bytes while they go on.
+const SHRINK_IDLE: Duration = Duration::from_secs(30);
+const SHRINK_BYTES: usize = 64 << 20;
 
 /// A commit that waits for its transaction.
 pub(crate) struct Request {
@@ -50,6 +54,8 @@ pub(crate) struct Writer {
     pub disk: Arc<Disk>,
     pub history: Arc<History>,
     pub meta: Meta,
+    /// Bytes that were written since the file's size was looked at.
+    pub written: usize,
     /// Of a transaction whose commit failed after it had been handed to the disk: whether it is
     /// stored will be known when the file can be opened again.
     pub unsettled: Option<Staged>,
@@ -68,15 +74,22 @@ impl Writer {
     pub fn run(mut self, requests: &Receiver<Request>) {
         let mut delay = SETTLE_FROM;
         loop {
-            let first = match (&self.unsettled, requests) {
-                (None, requests) => {
+            let first = match (&self.unsettled, self.written) {
+                (None, 0) => {
                     delay = SETTLE_FROM;
                     requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
                 }
-                (Some(_), requests) => requests.recv_timeout(delay),
+                (None, _) => requests.recv_timeout(SHRINK_IDLE),
+                (Some(_), _) => requests.recv_timeout(delay),
             };
             match first {
-                Ok(first) => self.commit_group(take_group(first, requests)),
+                Ok(first) => {
+                    self.commit_group(take_group(first, requests));
+                    if self.written >= SHRINK_BYTES {
+                        self.shrink();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if self.unsettled.is_none() => self.shrink(),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.settle().is_err() {
                         delay = (delay * 2).min(SETTLE_TO);
@@ -87,7 +100,16 @@ impl Writer {
         }
     }
 
+    /// Gives back what deleted objects left, where that is most of the file.
+    fn shrink(&mut self) {
+        self.written = 0;
+        if let Err(error) = self.disk.shrink(self.meta.live_bytes) {
+            tracing::warn!(%error, "the store cannot be made smaller");
+        }
+    }
+
     fn commit_group(&mut self, group: Vec<Request>) {
+        self.written += group.iter().map(Request::bytes).sum::<usize>() + 1;
         if let Err(error) = self.settle() {
             for request in group {
                 let _ = request.reply.send(Err(error.clone().into()));
@@ -130,6 +152,7 @@ impl Writer {
 
     fn publish(&mut self, staged: Staged) {
         self.meta = staged.meta;
+        self.disk.acknowledge(self.meta.revision);
         self.history.publish(staged.events);
     }
 
@@ -239,7 +262,7 @@ fn apply(
                     create_revision: current.as_ref().map_or(revision, |entry| entry.create_revision),
                     version: current.as_ref().map_or(1, |entry| entry.version + 1),
                 };
-                entries.insert(write.key.as_bytes(), stamp.encode(value).as_slice())?;
+                entries.insert(write.key.as_bytes(), stamp.encode(&write.key, value).as_slice())?;
                 (EventKind::Put { created: current.is_none() }, value.clone())
             }
             Change::Delete => {
@@ -262,11 +285,14 @@ fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Access;
     use crate::{HistoryBound, WatchBound};
 
     /// A writer whose last transaction failed, after `lands` says whether the disk has it.
     fn unsettled(dir: &tempfile::TempDir, lands: bool) -> Writer {
-        let (disk, meta) = Disk::open(&dir.path().join("store"), 1 << 20).expect("opens");
+        let (disk, meta) =
+            Disk::open(&dir.path().join("store"), Access { cache_bytes: 1 << 20, faults: None })
+                .expect("opens");
         let history = History::new(meta.revision, HistoryBound::default(), WatchBound::default());
         let mut staged = Staged { meta, events: Vec::new() };
         let writes = [Write::create("/a", "1"), Write::create("/b", "1")];
@@ -281,7 +307,7 @@ mod tests {
             Ok(())
         });
         result.expect("works");
-        Writer { disk: disk.into(), history: history.into(), meta, unsettled: Some(staged) }
+        Writer { disk: disk.into(), history: history.into(), meta, written: 0, unsettled: Some(staged) }
     }
 
     #[test]

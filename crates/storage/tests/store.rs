@@ -96,7 +96,7 @@ fn another_format_is_refused() {
     transaction.commit().expect("commits");
     drop(database);
     match RedbStore::open(&path, Options::default()).map(|_| ()) {
-        Err(StoreError::Format { found: 7, supported: 2, .. }) => {}
+        Err(StoreError::Format { found: 7, supported: 3, .. }) => {}
         other => panic!("{other:?}"),
     }
 }
