@@ -24,6 +24,7 @@ use sampan_base::readiness::Readiness;
 use sampan_client::node_streams::NodeStreams;
 use sampan_client::node_usage::NodeUsage;
 use sampan_client::{Client, NodeAgent};
+use sampan_storage::encryption::Encryption;
 use serde_json::Value;
 
 pub mod admission;
@@ -36,6 +37,7 @@ pub mod cache;
 pub mod conversion;
 pub mod custom;
 pub mod documents;
+pub mod expiry;
 pub mod fairness;
 pub mod fields;
 pub mod frames;
@@ -100,6 +102,8 @@ pub struct ApiServer {
     /// Absent where nothing is recorded.
     pub(crate) audit: Option<Arc<Audit>>,
     shutdown: Option<Shutdown>,
+    /// How what it stores is encrypted.
+    encryption: Option<Arc<Encryption>>,
 }
 
 /// What the API server shares with the process that it runs in.
@@ -116,6 +120,8 @@ pub struct Surroundings {
     pub audit: Option<AuditConfig>,
     /// Who is asked about requests from outside.
     pub authorizers: Authorizers,
+    /// How the store below encrypts, for health and metrics.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// How much is served at once.
@@ -141,6 +147,9 @@ impl ApiServer {
     ) -> Arc<Self> {
         let metrics = Metrics::new(surroundings.metrics);
         metrics.follow(&registry);
+        if let Some(encryption) = surroundings.encryption.clone() {
+            metrics.follow_encryption(encryption);
+        }
         let limits = surroundings.limits;
         let audit = surroundings.audit.map(|config| Audit::new(config, metrics.registry()));
         if audit.is_none() {
@@ -171,6 +180,7 @@ impl ApiServer {
             authorizers: surroundings.authorizers,
             audit,
             shutdown: surroundings.shutdown,
+            encryption: surroundings.encryption,
         })
     }
 
@@ -199,6 +209,11 @@ impl ApiServer {
     /// Keeps the status of validating admission policies current for as long as it is polled.
     pub async fn follow_policies(self: Arc<Self>) {
         admission::validating_admission_policy::follow(self.registry.clone()).await;
+    }
+
+    /// Deletes events whose time is over, for as long as it is polled.
+    pub async fn follow_events(self: Arc<Self>) {
+        expiry::follow(self.registry.clone()).await;
     }
 
     /// Keeps the aggregated APIs current for as long as it is polled.

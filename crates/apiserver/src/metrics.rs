@@ -101,6 +101,12 @@ impl Metrics {
         }));
     }
 
+    /// Counts what is encrypted and decrypted on its way to and from the store.
+    pub fn follow_encryption(&self, encryption: Arc<sampan_storage::encryption::Encryption>) {
+        self.registry
+            .register(Arc::new(move |out: &mut Exposition| storage::collect_encryption(&encryption, out)));
+    }
+
     /// The registry, for what else is to be counted.
     pub fn registry(&self) -> &Registry {
         &self.registry

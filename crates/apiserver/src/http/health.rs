@@ -77,6 +77,12 @@ pub async fn store_failure(server: &ApiServer) -> Option<String> {
 async fn run(server: &ApiServer, readiness: bool) -> Vec<Check> {
     let stored = store_failure(server).await;
     let mut checks = vec![Check::new("ping", None), Check::new("etcd", stored.clone())];
+    if let Some(encryption) = &server.encryption {
+        let failure = encryption.failure();
+        if failure.is_some() || !encryption.rules().kms.is_empty() {
+            checks.push(Check::new("kms-providers", failure));
+        }
+    }
     if readiness {
         checks.push(Check::new("etcd-readiness", stored));
         checks.push(Check::new("informer-sync", None));

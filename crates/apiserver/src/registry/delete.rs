@@ -116,6 +116,16 @@ impl Registry {
         Ok(page.items)
     }
 
+    /// Removes an object whose time is over, if it is still as it was read.
+    pub(crate) async fn expire(
+        &self,
+        resource: &Resource,
+        key: &str,
+        stored: &ObjectRef,
+    ) -> Result<Revision, CommitError> {
+        self.remove(resource, key, stored).await
+    }
+
     pub(super) async fn remove(
         &self,
         resource: &Resource,

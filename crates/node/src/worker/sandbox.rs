@@ -164,6 +164,8 @@ impl SandboxTask {
         let config = self.config();
         let dir = supervisor_dir(&self.pod_dir);
         let launch = async {
+            let memory = dir.clone();
+            blocking("the supervisor's directory", move || in_memory(&memory)).await?;
             Ok::<_, SandboxError>(
                 Supervisor::launch(&self.shared.config.supervisor_exe, &dir, &config).await?,
             )
@@ -296,6 +298,17 @@ impl SandboxTask {
         })
         .await
     }
+}
+
+/// Makes a directory whose files never reach a disk: a supervisor's hold what containers are created with,
+/// and so the secrets that their environments are made of.
+fn in_memory(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    if !crate::volumes::is_mount_point(dir) {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("supervisor"), dir, Some("tmpfs"), flags, Some("mode=0700"))?;
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(
