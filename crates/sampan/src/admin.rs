@@ -1,4 +1,4 @@
-//! The socket through which commands on this machine reach the running server: images, certificates.
+//! The socket through which commands on this machine reach the running server: images, certificates, the store.
 //!
 //! HTTP with JSON on `<data-dir>/sampan.sock`, for root only. The image store belongs to one process,
 //! so that commands ask it instead of opening the store themselves.
@@ -25,6 +25,10 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
+
+mod storage;
+
+pub use storage::{Rotated, StorageRoutes, StorageStats, collect, key_files, now_s};
 
 /// The socket of a data directory.
 pub fn socket_path(data_dir: &Path) -> PathBuf {

@@ -16,6 +16,7 @@ use crate::commands::exec::ExecArgs;
 use crate::commands::get::GetArgs;
 use crate::commands::image::ImageArgs;
 use crate::commands::logs::LogsArgs;
+use crate::commands::storage::StorageArgs;
 use crate::config::{Config, RawConfig};
 use crate::{agent, logging, server};
 
@@ -64,6 +65,8 @@ enum Command {
     Image(ImageArgs),
     /// Check and rotate certificates and keys
     Certificates(CertificatesArgs),
+    /// Back up, restore, check and look after what a server stores
+    Storage(StorageArgs),
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
 }
@@ -95,6 +98,10 @@ impl Cli {
                 runtime.block_on(arguments.run())?;
             }
             Command::Certificates(arguments) => return arguments.run(),
+            Command::Storage(arguments) => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+                return runtime.block_on(arguments.run());
+            }
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "sampan", &mut std::io::stdout());
             }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use sampan_api::Status;
 
+mod admin_socket;
 pub mod apply;
 pub mod certificates;
 mod cluster;
@@ -16,6 +17,7 @@ pub mod get;
 pub mod image;
 pub mod logs;
 mod manifest;
+pub mod storage;
 mod table;
 mod terminal;
 mod three_way;

@@ -93,6 +93,10 @@ pub struct RawConfig {
     /// Longest life of certificates that are signed on request (`certificates.k8s.io`) [default: 365d]
     #[arg(long, value_name = "DURATION")]
     pub cluster_signing_duration: Option<String>,
+    /// Which resources are stored encrypted, and how: Kubernetes' EncryptionConfiguration, read again when it
+    /// changes [default: secrets, with a key of this server's own]
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -121,6 +125,7 @@ pub struct Config {
     pub audit: Option<Audit>,
     pub lives: Lives,
     pub cluster_signing_duration: Duration,
+    pub encryption_provider_config: Option<PathBuf>,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -178,6 +183,7 @@ impl RawConfig {
             certificate_life: self.certificate_life.or(other.certificate_life),
             admin_certificate_life: self.admin_certificate_life.or(other.admin_certificate_life),
             cluster_signing_duration: self.cluster_signing_duration.or(other.cluster_signing_duration),
+            encryption_provider_config: self.encryption_provider_config.or(other.encryption_provider_config),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -271,6 +277,7 @@ impl RawConfig {
                 admin: life("adminCertificateLife", self.admin_certificate_life, Lives::default().admin)?,
             },
             cluster_signing_duration: life("clusterSigningDuration", self.cluster_signing_duration, YEAR)?,
+            encryption_provider_config: self.encryption_provider_config,
             log: text(self.log, "info"),
             log_format: self.log_format.unwrap_or_default(),
         })

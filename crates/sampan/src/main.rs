@@ -10,6 +10,8 @@ mod certificates;
 mod cli;
 mod commands;
 mod config;
+mod encryption;
+mod file_watch;
 mod logging;
 mod node_certificate;
 mod node_role;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,10 @@ use sampan_storage::{Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::StorageRoutes;
 use crate::certificates::{self, ClusterAuthority};
 use crate::config::{Audit, Config};
+use crate::encryption::AtRest;
 use crate::node_role::{self, Clients, NodeRole};
 
 /// How long components have to end after a signal.
@@ -57,9 +60,12 @@ async fn serve(config: Config) -> Result<()> {
     // The network stands before anything listens on it.
     let network = node_role::set_up_network(&config);
     let (store, images) = tokio::try_join!(open_store(&config), node_role::open_images(&config))?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let inner: Arc<dyn Store> = Arc::new(store);
+    let at_rest = AtRest::open(&config, inner.clone()).await?;
+    let store: Arc<dyn Store> = at_rest.store.clone();
+    tasks.spawn_until_shutdown("encryption", at_rest.clone().follow());
     network.await?;
-    let (server, pki) = start_api(&config, store.clone(), &mut tasks, &readiness).await?;
+    let (server, pki) = start_api(&config, &at_rest, &mut tasks, &readiness).await?;
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
     let routes = certificates::routes(pki.clone(), server.registry.tokens.clone());
     let authority = Arc::new(ClusterAuthority { pki, longest: config.cluster_signing_duration });
@@ -69,6 +75,8 @@ async fn serve(config: Config) -> Result<()> {
         proxy: server.client(User::component("system:kube-proxy", &[])),
         dns: server.client(User::service_account("kube-system", "coredns", "")),
     };
+    let storage = StorageRoutes { inner, at_rest, data_dir: config.data_dir.clone() };
+    let routes = routes.merge(storage.router());
     let role = NodeRole::start(&config, clients, images, routes, &mut tasks, &readiness).await?;
     server.set_node(Some(role.node.clone()));
     tasks.spawn("announcement", {
@@ -129,10 +137,14 @@ fn start_control(
     });
 }
 
+/// The embedded store of a data directory.
+pub fn store_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("store").join("sampan.redb")
+}
+
 async fn open_store(config: &Config) -> Result<RedbStore> {
-    let directory = config.data_dir.join("store");
-    std::fs::create_dir_all(&directory)?;
-    let path = directory.join("sampan.redb");
+    let path = store_path(&config.data_dir);
+    std::fs::create_dir_all(path.parent().expect("is below the data directory"))?;
     let options = Options::default();
     Ok(tokio::task::spawn_blocking(move || RedbStore::open(&path, options)).await??)
 }
@@ -140,7 +152,7 @@ async fn open_store(config: &Config) -> Result<RedbStore> {
 /// Starts the API server and answers once it listens.
 async fn start_api(
     config: &Config,
-    store: Arc<dyn Store>,
+    at_rest: &AtRest,
     tasks: &mut Tasks,
     readiness: &Readiness,
 ) -> Result<(Arc<ApiServer>, Arc<Pki>)> {
@@ -160,7 +172,8 @@ async fn start_api(
     let token_config = config.authentication.tokens.clone();
     let tokens = Arc::new(pki.with_token_keys(|keys| ServiceAccountTokens::new(token_config, keys))?);
     let allocators = Allocators::new(config.service_range, config.node_ports.clone());
-    let registry = Registry::open(store, Table::builtin(), allocators, tokens.clone()).await?;
+    let registry =
+        Registry::open(at_rest.store.clone(), Table::builtin(), allocators, tokens.clone()).await?;
     let shutdown = tasks.shutdown();
     tasks.spawn("cache", {
         let registry = registry.clone();
@@ -184,10 +197,12 @@ async fn start_api(
         limits: config.limits,
         authorizers: Authorizers::new(steps),
         audit: config.audit.as_ref().map(Audit::open).transpose()?,
+        encryption: Some(at_rest.encryption.clone()),
     };
     let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
     tasks.spawn_until_shutdown("definitions", server.clone().follow_definitions());
+    tasks.spawn_until_shutdown("event expiry", server.clone().follow_events());
     tasks.spawn_until_shutdown("policies", server.clone().follow_policies());
     tasks.spawn_until_shutdown("aggregation", server.clone().follow_aggregated());
     tasks.spawn_until_shutdown("priorities", server.clone().follow_priorities());

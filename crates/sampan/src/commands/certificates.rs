@@ -9,7 +9,7 @@ use hyper::Method;
 use jiff::{SignedDuration, Timestamp, Unit};
 use sampan_apiserver::identity::pki::{StoredCertificate, stored_certificates};
 
-use super::image::{full, send};
+use super::admin_socket::{full, send};
 use crate::admin::socket_path;
 use crate::certificates::{Rotated, Rotation, Step};
 use crate::config::DEFAULT_DATA_DIR;

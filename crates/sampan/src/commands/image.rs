@@ -6,22 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use futures_util::TryStreamExt as _;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
-use hyper::body::{Bytes, Frame};
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::Method;
+use hyper::body::Frame;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead};
-use tokio::net::UnixStream;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::admin::{ImageSummary, PackRequest, PullLine, PullRequest, socket_path};
+use crate::commands::admin_socket::{answer, empty, encode, full, request_on, send};
 use crate::config::DEFAULT_DATA_DIR;
-
-/// The longest answer that is read.
-const MAX_ANSWER: usize = 64 << 20;
-
 #[derive(Args, Debug)]
 pub struct ImageArgs {
     /// Data directory of the running server
@@ -75,8 +69,6 @@ enum ImageCommand {
     /// Remove every image that no container uses
     Prune,
 }
-
-pub(super) type Body = BoxBody<Bytes, std::io::Error>;
 
 impl ImageArgs {
     pub async fn run(self) -> Result<()> {
@@ -183,62 +175,4 @@ async fn list(socket: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
-fn empty() -> Body {
-    BodyExt::boxed(Empty::new().map_err(|never| match never {}))
-}
-
-pub(super) fn full(bytes: Vec<u8>) -> Body {
-    BodyExt::boxed(Full::new(Bytes::from(bytes)).map_err(|never| match never {}))
-}
-
-pub(super) async fn send(socket: &Path, method: Method, path: &str, body: Body) -> Result<Value> {
-    let (connection, response) = request_on(socket, method, path, body).await?;
-    let value = answer(response).await;
-    connection.abort();
-    value
-}
-
-type Answer = hyper::Response<hyper::body::Incoming>;
-type Connection = tokio::task::JoinHandle<hyper::Result<()>>;
-
-async fn request_on(socket: &Path, method: Method, path: &str, body: Body) -> Result<(Connection, Answer)> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!("cannot reach a running server at {}; start it, or name its --data-dir", socket.display())
-    })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "sampan")
-        .header("content-type", "application/json")
-        .body(body)?;
-    Ok((connection, sender.send_request(request).await?))
-}
-
-async fn answer(response: Answer) -> Result<Value> {
-    let status = response.status();
-    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let answer = answer.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
-    let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-    if !status.is_success() {
-        match value["error"].as_str() {
-            Some(message) => bail!("{message}"),
-            None => bail!("the server answered {status}: {}", String::from_utf8_lossy(&answer)),
-        }
-    }
-    Ok(value)
 }
