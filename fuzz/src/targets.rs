@@ -3,9 +3,11 @@
 use crate::Target;
 
 mod apply;
+mod backup;
 mod cel;
 mod custom;
 mod dns;
+mod encrypted;
 mod http_head;
 mod image_archive;
 mod image_layer;
@@ -25,9 +27,11 @@ mod yaml;
 
 pub const TARGETS: &[(&str, Target)] = &[
     ("apply", apply::run),
+    ("backup", backup::run),
     ("cel", cel::run),
     ("custom", custom::run),
     ("dns", dns::run),
+    ("encrypted", encrypted::run),
     ("http_head", http_head::run),
     ("image_archive", image_archive::run),
     ("image_layer", image_layer::run),

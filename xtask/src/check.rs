@@ -41,7 +41,7 @@ const GRAPH: [(&str, &[&str]); 19] = [
         ],
     ),
     ("sampan-testkit", &[]),
-    ("sampan-fuzz", &["api", "apiserver", "cel", "client", "dns", "image", "node", "runtime"]),
+    ("sampan-fuzz", &["api", "apiserver", "cel", "client", "dns", "image", "node", "runtime", "storage"]),
     ("shop", &[]),
     ("sampan-bench", &["api", "client", "storage", "testkit"]),
     ("xtask", &["testkit"]),
