@@ -1,6 +1,6 @@
 //! Stores of earlier releases: values had no checksum, and in format 1 keys were texts to redb.
 
-use redb::{AccessGuard as Guard, Database, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::{ENTRIES, FORMAT, FORMAT_VERSION, META, Meta, Stamp, read_meta, text};
 use crate::Entry;
@@ -19,11 +19,11 @@ pub fn upgrade(database: &Database, format: u64) -> Result<Meta, redb::Error> {
         transaction.rename_table(present, old)?;
         let table = transaction.open_table(old)?;
         copy(&transaction, |from| {
-            let decode = |item: Result<(Guard<'_, &str>, Guard<'_, &[u8]>), redb::StorageError>| {
+            let entries = table.range(from..)?.take(AT_ONCE).map(|item| {
                 let (key, stored) = item?;
                 Stamp::decode_unchecked(key.value(), stored.value())
-            };
-            table.range(from..)?.take(AT_ONCE).map(decode).collect()
+            });
+            entries.collect()
         })?;
         drop(table);
         transaction.delete_table(old)?;
@@ -32,11 +32,11 @@ pub fn upgrade(database: &Database, format: u64) -> Result<Meta, redb::Error> {
         transaction.rename_table(ENTRIES, old)?;
         let table = transaction.open_table(old)?;
         copy(&transaction, |from| {
-            let decode = |item: Result<(Guard<'_, &[u8]>, Guard<'_, &[u8]>), redb::StorageError>| {
+            let entries = table.range(from.as_bytes()..)?.take(AT_ONCE).map(|item| {
                 let (key, stored) = item?;
                 Stamp::decode_unchecked(text(key.value())?, stored.value())
-            };
-            table.range(from.as_bytes()..)?.take(AT_ONCE).map(decode).collect()
+            });
+            entries.collect()
         })?;
         drop(table);
         transaction.delete_table(old)?;

@@ -68,14 +68,14 @@ enum ProbeError {
 
 /// What decrypts the values of one source.
 enum Opener {
-    Key(GcmKey),
+    Key(Box<GcmKey>),
     Seed(Seed),
 }
 
 impl Opener {
     fn new(kind: SourceType, plain: &[u8]) -> Option<Self> {
         match kind {
-            SourceType::AesGcmKey => GcmKey::new(plain).map(Opener::Key),
+            SourceType::AesGcmKey => GcmKey::new(plain).map(|key| Opener::Key(Box::new(key))),
             SourceType::HkdfSeed => Seed::new(plain).map(Opener::Seed),
         }
     }
