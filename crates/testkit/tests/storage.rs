@@ -67,7 +67,7 @@ fn secrets(cluster: &mut Cluster) {
     let namespace = cluster.namespace("secrets");
     let text: Vec<String> = (0..7).map(|_| marked(40)).collect();
     let [opaque, key, password, basic, ssh, mounted, projected] = &text[..] else { panic!("seven") };
-    let token = marked(16);
+    let (token, signed) = (marked(16), marked(40));
     let docker =
         format!(r#"{{"auths": {{"r.example.com": {{"username": "u", "password": "{password}"}}}}}}"#);
     let secret = |name: &str, kind: &str, data: &str| {
@@ -83,9 +83,10 @@ fn secrets(cluster: &mut Cluster) {
         secret("docker", "kubernetes.io/dockerconfigjson", &format!("  .dockerconfigjson: '{docker}'\n")),
         secret("basic", "kubernetes.io/basic-auth", &format!("  username: u\n  password: {basic}\n")),
         secret("ssh", "kubernetes.io/ssh-auth", &format!("  ssh-privatekey: {ssh}\n")),
-        "apiVersion: v1\nkind: Secret\nmetadata: {name: token, annotations: {kubernetes.io/service-account.name: default}}\n\
-         type: kubernetes.io/service-account-token\n"
-            .to_owned(),
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: token, annotations: {{kubernetes.io/service-account.name: default}}}}\n\
+             type: kubernetes.io/service-account-token\nstringData: {{token: {signed}}}\n"
+        ),
     ];
     // Not applied: that would put them into an annotation, where they are the user's own doing.
     namespace.kubectl_stdin(&["create", "-f", "-"], &manifest.concat()).ok();
@@ -94,17 +95,6 @@ fn secrets(cluster: &mut Cluster) {
          type: bootstrap.kubernetes.io/token\nstringData: {{token-id: abcdef, token-secret: {token}}}\n"
     );
     cluster.kubectl_stdin(&["create", "-f", "-"], &bootstrap).ok();
-    let signed = namespace.get("secret/token", ".data.token");
-    let signed = match signed.is_empty() {
-        false => signed,
-        true => {
-            namespace
-                .kubectl(&["wait", "secret/token", "--for=jsonpath={.data.token}", "--timeout=30s"])
-                .ok();
-            namespace.get("secret/token", ".data.token")
-        }
-    };
-    let signed = String::from_utf8(BASE64.decode(signed).expect("base64")).expect("a token");
     let mut all = text.clone();
     all.extend([token, signed]);
     namespace.apply(
@@ -179,7 +169,7 @@ fn rotation(cluster: &mut Cluster) {
     let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
     let secret = |name: &String| {
         format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{n: 'NUMBER'}}\n---\n"
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{count: 'NUMBER'}}\n---\n"
         )
     };
     let manifest = cluster.scratch().join("rotated.yaml");
@@ -199,7 +189,7 @@ fn rotation(cluster: &mut Cluster) {
     assert_ne!(key(), before);
     for name in &names {
         let name = format!("secret/{name}");
-        assert_eq!(namespace.get(&name, ".data.n"), BASE64.encode("10"), "{name}");
+        assert_eq!(namespace.get(&name, ".data.count"), BASE64.encode("10"), "{name}");
     }
     let stats = cluster.sampan(&["storage", "stats", "--json", "--data-dir", data]).ok().json();
     let secrets =
@@ -338,8 +328,9 @@ fn care(cluster: &mut Cluster) {
     bad[at] ^= 1;
     std::fs::write(&store, bad).expect("writes");
     run(cluster, "fsck").fails().has(&["sampan.redb is corrupted", "sampan storage restore FILE --force"]);
-    cluster.start_server().expect_err("nothing is served of it");
-    assert!(cluster.log().contains("sampan.redb is corrupted"));
+    let refused = cluster.start_server().expect_err("nothing is served of it");
+    let told = format!("{refused:#}\n{}", cluster.log());
+    assert!(told.contains("sampan.redb is corrupted"), "{told}");
     std::fs::write(&store, good).expect("writes");
     cluster.start_server().expect("starts");
 }
