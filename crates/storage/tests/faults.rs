@@ -201,7 +201,7 @@ fn a_flipped_bit_is_never_read() {
     let mut places: Vec<usize> = (0..SECTOR.min(good.len())).collect();
     places.extend(sectors.map(|sector| sector * SECTOR + random.random_range(0..SECTOR)));
     // As many as there is time for, in equal steps through the file.
-    let step = places.len().div_ceil(2 * rounds()).max(1);
+    let step = (places.len() as u64).div_ceil(2 * rounds()).max(1) as usize;
     let (mut found, mut harmless) = (0, 0);
     for place in places.into_iter().step_by(step) {
         let mut content = good.clone();
