@@ -197,7 +197,8 @@ impl Cache {
         self.len() == 0
     }
 
-    fn read_object(&self, value: &Bytes, revision: u64) -> Result<ObjectRef, ObjectError> {
+    /// The object that a stored value is, as a reader gets it.
+    pub(crate) fn read_object(&self, value: &Bytes, revision: u64) -> Result<ObjectRef, ObjectError> {
         let bytes = with_revision(value, revision);
         let mut header = Header::parse(&bytes)?;
         header.fields = self.reader.read(&bytes);

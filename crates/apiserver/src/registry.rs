@@ -43,6 +43,8 @@ mod repeated_keys;
 mod rules;
 mod scale;
 mod subresources;
+#[cfg(test)]
+mod tests;
 mod token;
 mod version;
 mod write;
@@ -306,10 +308,20 @@ impl Registry {
         found.take_while(|(key, _)| key.starts_with(&prefix)).map(|(_, object)| object.clone()).collect()
     }
 
-    /// The most recent state of an object that was just written, from the cache.
-    async fn written(&self, resource: &Resource, key: &str, revision: u64) -> Option<ObjectRef> {
+    /// The object that a commit stored, once the caches show it. Theirs is shared, but may already be
+    /// another writer's: who is answered with that would take it for its own, and overwrite it.
+    async fn written(
+        &self,
+        resource: &Resource,
+        key: &str,
+        value: &Bytes,
+        revision: u64,
+    ) -> Result<ObjectRef, Status> {
         self.caches.applied(revision).await;
-        resource.cache.get(key)
+        match resource.cache.get(key) {
+            Some(object) if object.header.revision == revision => Ok(object),
+            _ => resource.cache.read_object(value, revision).map_err(Status::internal),
+        }
     }
 
     /// Figures of the store.

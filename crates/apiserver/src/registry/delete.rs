@@ -65,24 +65,26 @@ impl Registry {
             if context.options.dry_run {
                 return Ok(Deleted::Gone(self.in_version(resource, stored).await?));
             }
-            let committed = match &step {
+            let marked = match step {
                 Step::Nothing => return Ok(Deleted::Waits(self.in_version(resource, stored).await?)),
-                Step::Remove => self.remove(resource, &key, &stored).await,
-                Step::Mark(object) => {
-                    let value = encode(&conversion::without_revision(object.clone()))?;
-                    let write = Write::update(resource.storage_key(&key), stored.header.revision, value);
-                    self.store.commit(write).await
+                Step::Remove => None,
+                Step::Mark(object) => Some(encode(&conversion::without_revision(object))?),
+            };
+            let committed = match &marked {
+                None => self.remove(resource, &key, &stored).await,
+                Some(value) => {
+                    let (key, revision) = (resource.storage_key(&key), stored.header.revision);
+                    self.store.commit(Write::update(key, revision, value.clone())).await
                 }
             };
             match committed {
                 Ok(revision) => {
-                    let left = self.written(resource, &key, revision).await;
-                    return match (step, left) {
-                        (Step::Mark(_), Some(left)) => {
-                            Ok(Deleted::Waits(self.in_version(resource, left).await?))
-                        }
-                        _ => Ok(Deleted::Gone(self.in_version(resource, stored).await?)),
+                    let Some(value) = marked else {
+                        self.caches.applied(revision).await;
+                        return Ok(Deleted::Gone(self.in_version(resource, stored).await?));
                     };
+                    let left = self.written(resource, &key, &value, revision).await?;
+                    return Ok(Deleted::Waits(self.in_version(resource, left).await?));
                 }
                 Err(CommitError::Mismatch { current: None, .. }) => return Err(resource.not_found(name)),
                 Err(CommitError::Mismatch { current: Some(current), .. }) => {

@@ -112,24 +112,22 @@ impl Registry {
         admission::validate(&attributes, Some(&object), context).await?;
 
         let key = resource.key(namespace, &name);
-        let value = self.stored_form(resource, object).await?;
+        let stored = self.stored_form(resource, object).await?;
+        let value = encode(&stored)?;
         for _ in 0..ATTEMPTS {
-            let charge = admission::charge(&attributes, &value).await?;
+            let charge = admission::charge(&attributes, &stored).await?;
             if context.options.dry_run {
                 if resource.cache.get(&key).is_some() {
                     return Err(Status::already_exists(&def.gvr, &name));
                 }
-                return unstored(&value);
+                return Object::parse(value).map(Arc::new).map_err(Status::internal);
             }
-            let write = Write::create(resource.storage_key(&key), encode(&value)?);
+            let write = Write::create(resource.storage_key(&key), value.clone());
             match self.store.commit_all(charge.with(write)).await {
                 Ok(revision) => {
                     reserved.keep();
-                    let written = self.written(resource, &key, revision).await;
-                    return match written {
-                        Some(object) => self.in_version(resource, object).await,
-                        None => unstored(&value),
-                    };
+                    let written = self.written(resource, &key, &value, revision).await?;
+                    return self.in_version(resource, written).await;
                 }
                 Err(CommitError::Mismatch { index: 0, .. }) => {
                     return Err(Status::already_exists(&def.gvr, &name));
@@ -229,26 +227,28 @@ impl Registry {
             let reserved = self.prepare_update(resource, place, &mut new, &old, context).await?;
             super::managed::keep_times(&mut new, &old);
             let charge = self.charge_update(resource, place, &new, &old).await?;
+            let removes = metadata::is_terminating(&new) && is_finished(resource, &new);
+            let value = encode(&self.stored_form(resource, new).await?)?;
             if context.options.dry_run {
-                let new = self.stored_form(resource, new).await?;
-                let bytes = crate::cache::with_revision(&encode(&new)?, stored.header.revision);
+                let bytes = crate::cache::with_revision(&value, stored.header.revision);
                 return Object::parse(bytes).map(Arc::new).map_err(Status::internal);
             }
-            let committed = if metadata::is_terminating(&new) && is_finished(resource, &new) {
+            let committed = if removes {
                 self.remove(resource, &key, &stored).await
+            } else if same_but_revision(&stored, &value) {
+                return self.in_version(resource, stored).await;
             } else {
-                let value = encode(&self.stored_form(resource, new).await?)?;
-                if same_but_revision(&stored, &value) {
-                    return self.in_version(resource, stored).await;
-                }
-                let write = Write::update(resource.storage_key(&key), stored.header.revision, value);
+                let write = Write::update(resource.storage_key(&key), stored.header.revision, value.clone());
                 self.store.commit_all(charge.with(write)).await
             };
             match committed {
                 Ok(revision) => {
                     reserved.keep();
-                    let written = self.written(resource, &key, revision).await;
-                    return self.in_version(resource, written.unwrap_or(stored)).await;
+                    // What an update removes was never stored: it is answered with the revision that it replaced.
+                    let shown_at = if removes { stored.header.revision } else { revision };
+                    self.caches.applied(revision).await;
+                    let written = self.written(resource, &key, &value, shown_at).await?;
+                    return self.in_version(resource, written).await;
                 }
                 Err(CommitError::Mismatch { index: 0, current: None }) => {
                     return Err(resource.not_found(name));
@@ -413,11 +413,6 @@ fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Re
 /// The stored form: JSON without a revision, since that is known only after the commit.
 pub(super) fn encode(object: &Value) -> Result<Bytes, Status> {
     serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
-}
-
-/// An object that is answered but not stored.
-fn unstored(value: &Value) -> Result<ObjectRef, Status> {
-    Object::parse(encode(value)?).map(Arc::new).map_err(Status::internal)
 }
 
 /// What a client is told when the store did not take a write.
