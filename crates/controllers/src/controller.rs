@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::NamespaceResourceScope;
 use sampan_api::Status;
-use sampan_client::{InformerEvent, WorkQueue};
+use sampan_client::typed::Resource;
+use sampan_client::{DeleteOptions, InformerEvent, WorkQueue};
 use tokio::task::JoinSet;
 
 use crate::Shared;
@@ -121,6 +123,25 @@ async fn work(shared: Arc<Shared>, controller: Arc<dyn Controller>, queue: WorkQ
             }
         }
         queue.done(&key);
+    }
+}
+
+/// Deletes an object if it is still as the view showed it.
+pub(crate) async fn delete_seen<T>(shared: &Shared, object: &T) -> Result<(), Status>
+where
+    T: Resource + k8s_openapi::Resource<Scope = NamespaceResourceScope>,
+{
+    let metadata = object.metadata();
+    let options = DeleteOptions {
+        uid: metadata.uid.clone(),
+        revision: metadata.resource_version.as_deref().and_then(|text| text.parse().ok()),
+        ..DeleteOptions::default()
+    };
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    match shared.client.namespaced::<T>(namespace).delete(name, &options).await {
+        Err(status) if !status.is_not_found() => Err(status),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

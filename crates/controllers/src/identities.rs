@@ -1,6 +1,6 @@
 //! The identities of the controllers: each acts under the service account that Kubernetes has for it, with
-//! the rights of that one's role and no others. Only the shared view is the manager's own, which may
-//! read everything.
+//! the rights of that one's role and no others. The shared view is the manager's own, which may read
+//! everything, and so is what has to do with tokens, as upstream.
 
 use std::sync::Arc;
 
@@ -16,6 +16,9 @@ pub trait Identities: Send + Sync {
     /// A service account in `kube-system`.
     fn service_account(&self, name: &str) -> Client;
 }
+
+/// Where controllers act as the manager itself.
+const MANAGER: &str = "controller-manager";
 
 /// The service account of a controller, by the name that its queue has.
 pub(crate) fn account(controller: &str) -> &'static str {
@@ -42,6 +45,7 @@ pub(crate) fn account(controller: &str) -> &'static str {
         "resourcequota" => "resourcequota-controller",
         "root-ca-certificate-publisher" => "root-ca-cert-publisher",
         "serviceaccount" => "service-account-controller",
+        "serviceaccount-token" | "token-cleaner" => MANAGER,
         "statefulset" => "statefulset-controller",
         "ttl-after-finished" => "ttl-after-finished-controller",
         other => unreachable!("the controller {other} has no identity"),
@@ -72,7 +76,10 @@ impl Distributor {
     /// What a controller works with.
     pub fn of(&mut self, controller: &str) -> Arc<Shared> {
         let account = account(controller);
-        let client = self.identities.service_account(account);
+        let client = match account {
+            MANAGER => self.identities.manager(),
+            account => self.identities.service_account(account),
+        };
         let (events, sink) = EventRecorder::new(client.clone(), component(account), "");
         self.sinks.push(sink);
         Arc::new(Shared { client, events, view: self.base.view.clone(), config: self.base.config.clone() })

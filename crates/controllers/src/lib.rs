@@ -39,6 +39,7 @@ mod resource_quota;
 mod revisions;
 mod root_ca;
 mod service_account;
+mod service_account_token;
 mod service_pods;
 mod slice_packing;
 mod stateful_set;
@@ -46,6 +47,7 @@ mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
 mod testing;
+mod token_cleaner;
 mod ttl_after_finished;
 mod view;
 
@@ -111,6 +113,8 @@ pub async fn run(
     fleet.add(&mut distributor, certificates::Approving);
     fleet.add(&mut distributor, certificates::Signing);
     fleet.add(&mut distributor, certificates::Cleaner);
+    fleet.add(&mut distributor, token_cleaner::TokenCleaner);
+    fleet.add(&mut distributor, service_account_token::ServiceAccountTokens);
     view.synced().await;
     let running = fleet.start(feed);
     let collector = garbage_collector::GarbageCollector::start(distributor.of("garbage-collector"));

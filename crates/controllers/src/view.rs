@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 /// The resources that controllers look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
+    /// Secrets that are bootstrap tokens.
+    BootstrapToken,
     CertificateSigningRequest,
     ClusterRole,
     ConfigMap,
@@ -31,11 +33,17 @@ pub(crate) enum Kind {
     ReplicationController,
     Service,
     ServiceAccount,
+    /// Secrets with tokens of service accounts.
+    ServiceAccountToken,
     StatefulSet,
 }
 
+const SECRETS: Gvr = Gvr::new("", "v1", "secrets");
+const KIND_COUNT: usize = 23;
+
 /// In the order of [`Kind`]'s discriminants.
-const KINDS: [(Kind, Gvr); 21] = [
+const KINDS: [(Kind, Gvr); KIND_COUNT] = [
+    (Kind::BootstrapToken, SECRETS),
     (Kind::CertificateSigningRequest, Gvr::new("certificates.k8s.io", "v1", "certificatesigningrequests")),
     (Kind::ClusterRole, Gvr::new("rbac.authorization.k8s.io", "v1", "clusterroles")),
     (Kind::ConfigMap, Gvr::new("", "v1", "configmaps")),
@@ -56,8 +64,21 @@ const KINDS: [(Kind, Gvr); 21] = [
     (Kind::ReplicationController, Gvr::new("", "v1", "replicationcontrollers")),
     (Kind::Service, Gvr::new("", "v1", "services")),
     (Kind::ServiceAccount, Gvr::new("", "v1", "serviceaccounts")),
+    (Kind::ServiceAccountToken, SECRETS),
     (Kind::StatefulSet, Gvr::new("apps", "v1", "statefulsets")),
 ];
+
+/// The namespace and the field selector of what controllers look at, where that is not all of a resource.
+fn part(kind: Kind) -> (Option<&'static str>, Option<&'static str>) {
+    match kind {
+        Kind::BootstrapToken => (Some("kube-system"), Some("type=bootstrap.kubernetes.io/token")),
+        // The only config maps that a controller owns.
+        Kind::ConfigMap => (None, Some("metadata.name=kube-root-ca.crt")),
+        Kind::Lease => (Some("kube-node-lease"), None),
+        Kind::ServiceAccountToken => (None, Some("type=kubernetes.io/service-account-token")),
+        _ => (None, None),
+    }
+}
 
 /// A change of one object, or the end of a resource's first list.
 pub(crate) type Feed = mpsc::UnboundedReceiver<(Kind, InformerEvent)>;
@@ -83,24 +104,10 @@ impl View {
                         }
                     }
                 });
-                let selection = match kind {
-                    // The only config maps that a controller owns.
-                    Kind::ConfigMap => ListOptions {
-                        field_selector: Some("metadata.name=kube-root-ca.crt".into()),
-                        ..ListOptions::default()
-                    },
-                    Kind::Lease => {
-                        return Informer::start(
-                            client.clone(),
-                            gvr,
-                            Some("kube-node-lease".into()),
-                            ListOptions::default(),
-                            events,
-                        );
-                    }
-                    _ => ListOptions::default(),
-                };
-                Informer::start(client.clone(), gvr, None, selection, events)
+                let (namespace, fields) = part(kind);
+                let selection =
+                    ListOptions { field_selector: fields.map(str::to_owned), ..ListOptions::default() };
+                Informer::start(client.clone(), gvr, namespace.map(str::to_owned), selection, events)
             })
             .collect();
         (View { informers }, feed)
@@ -131,7 +138,7 @@ impl View {
 
 impl Kind {
     pub fn gvr(self) -> &'static Gvr {
-        static TABLE: [(Kind, Gvr); 21] = KINDS;
+        static TABLE: [(Kind, Gvr); KIND_COUNT] = KINDS;
         &TABLE[self as usize].1
     }
 }

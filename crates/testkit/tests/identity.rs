@@ -42,6 +42,10 @@ fn main() -> ExitCode {
             let files = files.clone();
             move |cluster| bootstrap_tokens(cluster, &files)
         })
+        .check("secrets with tokens of service accounts", {
+            let files = files.clone();
+            move |cluster| token_secrets(cluster, &files)
+        })
         .check("a webhook that decides", {
             let files = files.clone();
             move |cluster| authorization_webhook(cluster, &files)
@@ -248,6 +252,34 @@ fn bootstrap_tokens(cluster: &mut Cluster, files: &Files) {
     with_token(cluster, files, "abc123.0123456789abcdef", &["auth", "whoami"])
         .fails()
         .says(&["Unauthorized"]);
+
+    create("old123", "2020-01-01T00:00:00Z");
+    let gone =
+        ["-n", "kube-system", "wait", "--for=delete", "secret/bootstrap-token-old123", "--timeout=60s"];
+    cluster.kubectl(&gone).ok();
+}
+
+fn token_secrets(cluster: &mut Cluster, files: &Files) {
+    cluster.kubectl(&["create", "serviceaccount", "robot"]).ok();
+    let manifest = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "of-robot", "annotations": {"kubernetes.io/service-account.name": "robot"}}});
+    cluster.kubectl_stdin(&["apply", "-f", "-"], &manifest.to_string()).ok();
+    let filled = ["wait", "--for=jsonpath={.data.token}", "secret/of-robot", "--timeout=60s"];
+    cluster.kubectl(&filled).ok();
+    let field = |path: &str| {
+        let shown =
+            cluster.kubectl(&["get", "secret", "of-robot", "-o", &format!("jsonpath={{{path}}}")]).ok();
+        String::from_utf8(STANDARD.decode(shown.stdout.trim()).expect("base64")).expect("text")
+    };
+    assert_eq!(field(".data.namespace"), "default");
+    assert!(field(r".data.ca\.crt").starts_with("-----BEGIN CERTIFICATE-----"));
+    let token = field(".data.token");
+    with_token(cluster, files, &token, &["auth", "whoami"])
+        .ok()
+        .matches(r"^Username +system:serviceaccount:default:robot$");
+    cluster.kubectl(&["delete", "serviceaccount", "robot"]).ok();
+    cluster.kubectl(&["wait", "--for=delete", "secret/of-robot", "--timeout=60s"]).ok();
+    with_token(cluster, files, &token, &["auth", "whoami"]).fails().says(&["Unauthorized"]);
 }
 
 fn authorization_webhook(cluster: &mut Cluster, files: &Files) {
