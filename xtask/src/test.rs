@@ -5,7 +5,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, cargo_command, require_root, root, run};
-use crate::tools::{self, BUSYBOX, CURL, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV};
+use crate::tools::{
+    self, BUSYBOX, CURL, ETCD, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV,
+};
 use crate::{check, demo};
 
 type Part = fn() -> Result<()>;
@@ -21,7 +23,7 @@ pub fn test(wanted: &[String]) -> Result<()> {
             bail!("{name:?} is no part of the tests; the parts are check, unit, e2e and demo");
         }
     }
-    tools::ensure(&[SECCOMP, STATIC_LIBC, BUSYBOX, CURL, IP, NFT, RUNC, REGISTRY, VENV])?;
+    tools::ensure(&[SECCOMP, STATIC_LIBC, BUSYBOX, CURL, IP, NFT, RUNC, REGISTRY, ETCD, VENV])?;
     let mut results = Vec::new();
     for (name, part) in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {

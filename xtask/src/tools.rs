@@ -40,7 +40,7 @@ pub const IP: Tool =
 pub const NFT: Tool = Tool { name: "nft", files: &["/usr/sbin/nft", "/usr/bin/nft"], package: "nftables" };
 pub const CURL: Tool = Tool { name: "curl", files: &["/usr/bin/curl"], package: "curl" };
 pub const RUNC: Tool = Tool { name: "runc", files: &["/usr/sbin/runc", "/usr/bin/runc"], package: "runc" };
-/// Measured beside Sampan's store.
+/// A backend of the store, and measured beside the embedded one.
 pub const ETCD: Tool = Tool { name: "etcd", files: &["/usr/bin/etcd"], package: "etcd-server" };
 pub const REGISTRY: Tool =
     Tool { name: "a container registry", files: &["/usr/bin/docker-registry"], package: "docker-registry" };

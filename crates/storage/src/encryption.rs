@@ -25,7 +25,6 @@ pub mod key_file;
 pub mod kms;
 pub mod provider;
 mod store;
-pub mod wire;
 
 pub use config::{ConfigError, GroupResource, Rules};
 pub use key_file::{KeyFile, KeyFileError};

@@ -30,6 +30,15 @@ pub enum StoreError {
     Transform { key: Arc<str>, reason: String },
     #[error("the store {path} is in use by another process")]
     Locked { path: PathBuf },
+    /// The etcd cluster cannot be asked; nothing was changed.
+    #[error("etcd cannot {action}: {reason}")]
+    Unavailable { action: &'static str, reason: String },
+    /// Nobody knows whether a commit happened; only reading tells.
+    #[error("etcd did not say whether a write happened, and may still do it: {reason}")]
+    Unknown { reason: String },
+    /// etcd's space quota is used up; nothing was changed.
+    #[error("etcd has no space left: {reason}")]
+    Full { reason: String },
     #[error("the store is closed")]
     Closed,
 }
@@ -62,6 +71,8 @@ pub enum WriteFault {
     ValueTooLarge { size: usize, limit: usize },
     #[error("the key occurs twice in the commit")]
     DuplicateKey,
+    #[error("nothing in the commit changes anything")]
+    NoChange,
 }
 
 /// Why a watch could not start, or ended.

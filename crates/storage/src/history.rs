@@ -88,9 +88,17 @@ impl History {
     /// Adds events, in the order of revisions, and hands them to the watches.
     pub fn publish(&self, events: Vec<Arc<Event>>) {
         let Some(revision) = events.last().map(|event| event.revision) else { return };
+        self.publish_to(revision, events);
+    }
+
+    /// The same where `events` are all that happened up to `revision`, which none of them need have.
+    pub fn publish_to(&self, revision: Revision, events: Vec<Arc<Event>>) {
         let mut state = self.state.lock();
-        debug_assert!(events[0].revision > state.revision, "revisions only grow");
-        state.revision = revision;
+        debug_assert!(
+            events.first().is_none_or(|event| event.revision > state.revision),
+            "revisions only grow"
+        );
+        state.revision = state.revision.max(revision);
         state.watches.retain(|watch| {
             let batch = watch.select(events.iter());
             if batch.is_empty() { watch.sender.is_open() } else { watch.sender.send(batch) }
@@ -129,6 +137,18 @@ impl History {
         state.watches.retain(|watch| watch.sender.is_open());
         state.watches.push(registered);
         Ok(watch)
+    }
+
+    /// Begins anew after `revision`, since what happened up to it cannot be known any more. Watches end, and
+    /// learn by another one that they have to read everything again.
+    pub fn restart(&self, revision: Revision) {
+        let mut state = self.state.lock();
+        let after = state.revision;
+        state.forget(revision);
+        state.revision = revision;
+        for watch in state.watches.drain(..) {
+            watch.sender.fail(WatchError::Lagged { after });
+        }
     }
 
     /// Ends every watch, and refuses new ones.

@@ -23,7 +23,10 @@ pub mod backup;
 mod disk;
 pub mod encryption;
 mod error;
+pub mod etcd;
+pub mod grpc;
 mod history;
+mod limits;
 mod redb_store;
 mod scan;
 #[cfg(any(test, feature = "testing"))]
@@ -33,7 +36,9 @@ mod writer;
 
 pub use disk::{Fault, FaultyFile, Operation};
 pub use error::{CommitError, StoreError, WatchError, WriteFault};
+pub use etcd::EtcdStore;
 pub use history::HistoryBound;
+pub use limits::Limits;
 pub use redb_store::{Options, RedbStore};
 pub use scan::{Part, Parts, Scan};
 pub use watch::{Watch, WatchBound, WatchSender};
@@ -89,6 +94,8 @@ pub enum Change {
     Put(Bytes),
     /// A key that does not exist is a mismatch, under every expectation.
     Delete,
+    /// Nothing: the expectation alone is what the others of the commit depend on.
+    Keep,
 }
 
 /// One write to one key.
@@ -118,6 +125,11 @@ impl Write {
     /// Deletes a key that must exist; `expect` may name its revision.
     pub fn delete(key: impl Into<Arc<str>>, expect: Expect) -> Self {
         Write { key: key.into(), expect, change: Change::Delete }
+    }
+
+    /// Changes nothing, but must hold for the other writes of its commit to happen.
+    pub fn check(key: impl Into<Arc<str>>, expect: Expect) -> Self {
+        Write { key: key.into(), expect, change: Change::Keep }
     }
 }
 
@@ -178,6 +190,16 @@ pub struct Stats {
 /// Reads see every commit that returned before they began.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// What one commit may hold.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Whether other processes may write to it: what this one has seen is then not all there is.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The entry under a key, `None` where there is none.
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
 
@@ -196,7 +218,8 @@ pub trait Store: Send + Sync + 'static {
         self.commit_all(vec![write]).await
     }
 
-    /// Does all of the writes at one revision, or none of them. No key may occur twice.
+    /// Does all of the writes at one revision, or none of them. No key may occur twice, and one at least
+    /// must change something.
     async fn commit_all(&self, writes: Vec<Write>) -> Result<Revision, CommitError>;
 
     /// Every event below `prefix` with a revision greater than `after`.

@@ -1,6 +1,5 @@
 //! The embedded store: one `redb` file.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -13,10 +12,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::disk::{Access, Disk, ENTRIES, FaultyFile, META, REVISION, Stamp, text};
 use crate::history::{History, HistoryBound};
-use crate::writer::{Request, Writer, write_bytes};
+use crate::writer::{Request, Writer};
 use crate::{
-    Change, CommitError, Entry, MAX_COMMIT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_WRITES, Parts,
-    Revision, Scan, Snapshot, Stats, Store, StoreError, Watch, WatchBound, WatchError, Write, WriteFault,
+    CommitError, Entry, Parts, Revision, Scan, Snapshot, Stats, Store, StoreError, Watch, WatchBound,
+    WatchError, Write,
 };
 
 /// The queue before the writer, in KiB; each commit takes at least one.
@@ -163,7 +162,7 @@ impl Store for RedbStore {
     }
 
     async fn commit_all(&self, writes: Vec<Write>) -> Result<Revision, CommitError> {
-        let bytes = check_writes(&writes)?;
+        let bytes = self.limits().check(&writes)?;
         // At most MAX_COMMIT_BYTES, which is less than the queue.
         let share = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
         let permit = self.queue.clone().acquire_many_owned(share).await.map_err(|_| StoreError::Closed)?;
@@ -264,39 +263,4 @@ fn scan_parts(disk: &Disk, prefix: &str, opened: oneshot::Sender<Result<Scan, St
     if let Err(error) = read {
         give(Err(error));
     }
-}
-
-/// Refuses what no store takes; answers the bytes of keys and values.
-fn check_writes(writes: &[Write]) -> Result<usize, CommitError> {
-    if writes.is_empty() || writes.len() > MAX_WRITES {
-        return Err(CommitError::Count { count: writes.len(), limit: MAX_WRITES });
-    }
-    let mut keys = HashSet::with_capacity(writes.len());
-    let mut bytes = 0;
-    for (index, write) in writes.iter().enumerate() {
-        let key = write.key.len();
-        let value = match &write.change {
-            Change::Put(value) => value.len(),
-            Change::Delete => 0,
-        };
-        let fault = if key == 0 {
-            Some(WriteFault::EmptyKey)
-        } else if key > MAX_KEY_BYTES {
-            Some(WriteFault::KeyTooLong { size: key, limit: MAX_KEY_BYTES })
-        } else if value > MAX_VALUE_BYTES {
-            Some(WriteFault::ValueTooLarge { size: value, limit: MAX_VALUE_BYTES })
-        } else if !keys.insert(&*write.key) {
-            Some(WriteFault::DuplicateKey)
-        } else {
-            None
-        };
-        if let Some(fault) = fault {
-            return Err(CommitError::Invalid { index, fault });
-        }
-        bytes += write_bytes(write);
-    }
-    if bytes > MAX_COMMIT_BYTES {
-        return Err(CommitError::Size { bytes, limit: MAX_COMMIT_BYTES });
-    }
-    Ok(bytes)
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Batch, Change, CommitError, Entry, Event, EventKind, Expect, MAX_COMMIT_BYTES, MAX_KEY_BYTES,
-    MAX_VALUE_BYTES, MAX_WRITES, Revision, Store, StoreError, Watch, WatchError, Write, WriteFault,
+    Batch, Change, CommitError, Entry, Event, EventKind, Expect, Limits, MAX_KEY_BYTES, Revision, Store,
+    StoreError, Watch, WatchError, Write, WriteFault,
 };
 
 /// Runs an empty store through everything. Panics with the place that is not met; closes the store.
 pub async fn conformance(store: Arc<dyn Store>) {
     expectations(&*store).await;
     transactions(&*store).await;
+    checks(&*store).await;
     limits(&*store).await;
     lists(&*store).await;
     watches(&*store).await;
@@ -74,11 +75,37 @@ async fn transactions(store: &dyn Store) {
     assert_eq!(keys, ["/t/a".into(), Arc::from("/t/b")], "nothing of a refused transaction is done");
 }
 
+async fn checks(store: &dyn Store) {
+    let fence = store.commit(Write::create("/k/fence", "1")).await.expect("absent");
+    let mut watch = store.watch("/k/", fence).await.expect("current");
+    let behind = |expect| vec![Write::put("/k/a", "1"), Write::check("/k/fence", expect)];
+    let done = store.commit_all(behind(Expect::Revision(fence))).await.expect("the fence stands");
+    assert_eq!(done, fence + 1);
+    assert_eq!(take(&mut watch, 1).await[0].key, "/k/a".into());
+    assert!(watch.try_next().is_none(), "a check is no event");
+    let entry = store.get("/k/fence").await.expect("works").expect("exists");
+    assert_eq!((entry.revision, entry.version), (fence, 1), "a check changes nothing");
+    let moved = store.commit(Write::put("/k/fence", "2")).await.expect("any");
+    match store.commit_all(behind(Expect::Revision(fence))).await {
+        Err(CommitError::Mismatch { index: 1, current: Some(entry) }) => assert_eq!(entry.revision, moved),
+        other => panic!("{other:?}"),
+    }
+    store.commit(Write::delete("/k/fence", Expect::Any)).await.expect("exists");
+    match store.commit_all(behind(Expect::Revision(moved))).await {
+        Err(CommitError::Mismatch { index: 1, current: None }) => {}
+        other => panic!("{other:?}"),
+    }
+    store.commit_all(behind(Expect::Absent)).await.expect("it is absent");
+    let nothing = store.commit(Write::check("/k/fence", Expect::Absent)).await;
+    assert!(matches!(nothing, Err(CommitError::Invalid { index: 0, fault: WriteFault::NoChange })));
+}
+
 async fn limits(store: &dyn Store) {
+    let Limits { writes: most, value_bytes: largest, commit_bytes } = store.limits();
     let long = "k".repeat(MAX_KEY_BYTES);
     store.commit(Write::put(long.as_str(), "")).await.expect("the longest key");
     store.commit(Write::delete(long.as_str(), Expect::Any)).await.expect("exists");
-    let large = Bytes::from(vec![7; MAX_VALUE_BYTES]);
+    let large = Bytes::from(vec![7; largest]);
     store.commit(Write::put("/large", large.clone())).await.expect("the largest value");
     store.commit(Write::delete("/large", Expect::Any)).await.expect("exists");
     let faults = [
@@ -88,8 +115,8 @@ async fn limits(store: &dyn Store) {
             WriteFault::KeyTooLong { size: MAX_KEY_BYTES + 1, limit: MAX_KEY_BYTES },
         ),
         (
-            Write::put("/large", vec![0; MAX_VALUE_BYTES + 1]),
-            WriteFault::ValueTooLarge { size: MAX_VALUE_BYTES + 1, limit: MAX_VALUE_BYTES },
+            Write::put("/large", vec![0; largest + 1]),
+            WriteFault::ValueTooLarge { size: largest + 1, limit: largest },
         ),
         (Write::put("/first", ""), WriteFault::DuplicateKey),
     ];
@@ -100,9 +127,9 @@ async fn limits(store: &dyn Store) {
         }
     }
     assert!(matches!(store.commit_all(vec![]).await, Err(CommitError::Count { count: 0, .. })));
-    let many = (0..=MAX_WRITES).map(|index| Write::put(format!("/many/{index}"), "")).collect();
+    let many = (0..=most).map(|index| Write::put(format!("/many/{index}"), "")).collect();
     assert!(matches!(store.commit_all(many).await, Err(CommitError::Count { .. })));
-    let heavy = (0..=MAX_COMMIT_BYTES / MAX_VALUE_BYTES)
+    let heavy = (0..=commit_bytes / largest)
         .map(|index| Write::put(format!("/heavy/{index}"), large.clone()))
         .collect();
     assert!(matches!(store.commit_all(heavy).await, Err(CommitError::Size { .. })));
@@ -266,11 +293,12 @@ impl Model {
                 Expect::Absent => current.is_none(),
                 Expect::Revision(revision) => current.is_some_and(|entry| entry.revision == revision),
             };
-            expected && (current.is_some() || matches!(write.change, Change::Put(_)))
+            expected && (current.is_some() || write.change != Change::Delete)
         };
         if !writes.iter().all(holds) {
             return None;
         }
+        debug_assert!(writes.iter().any(|write| write.change != Change::Keep), "refused before");
         self.revision += 1;
         for write in writes {
             self.apply(write);
@@ -283,6 +311,10 @@ impl Model {
         let old = self.entries.remove(&write.key);
         let (kind, value) = match &write.change {
             Change::Delete => (EventKind::Delete, Bytes::new()),
+            Change::Keep => {
+                self.entries.extend(old.map(|old| (write.key.clone(), old)));
+                return;
+            }
             Change::Put(value) => {
                 let entry = Entry {
                     key: write.key.clone(),

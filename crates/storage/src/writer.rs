@@ -45,7 +45,7 @@ impl Request {
 pub(crate) fn write_bytes(write: &Write) -> usize {
     let value = match &write.change {
         Change::Put(value) => value.len(),
-        Change::Delete => 0,
+        Change::Delete | Change::Keep => 0,
     };
     write.key.len() + value
 }
@@ -234,7 +234,7 @@ fn check(
             Expect::Revision(revision) => current.as_ref().is_some_and(|entry| entry.revision == revision),
         };
         let possible = match write.change {
-            Change::Put(_) => true,
+            Change::Put(_) | Change::Keep => true,
             Change::Delete => current.is_some(),
         };
         if !(expected && possible) {
@@ -269,10 +269,11 @@ fn apply(
                 entries.remove(write.key.as_bytes())?;
                 (EventKind::Delete, Bytes::new())
             }
+            Change::Keep => continue,
         };
         let taken = match write.change {
             Change::Put(_) => write_bytes(write) as u64,
-            Change::Delete => 0,
+            Change::Delete | Change::Keep => 0,
         };
         staged.meta.live_bytes = (staged.meta.live_bytes + taken).saturating_sub(freed);
         let previous = current.map(|entry| entry.value);

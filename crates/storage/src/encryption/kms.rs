@@ -17,13 +17,14 @@ use tokio::time::Instant;
 
 use super::aes_gcm::{GcmError, GcmKey, SEED_BYTES, Seed, random};
 
-pub(crate) mod grpc;
 pub mod messages;
 
-use grpc::{CallError, Client};
+use crate::grpc::{CallError, Channel, Endpoint};
 use messages::{EncryptedObject, KEY_ID_BYTES, ObjectError, Source, SourceType, Status};
 
 pub(super) const PREFIX: &str = "k8s:enc:kms:v2:";
+/// The longest answer, in bytes: a key and its annotations.
+const ANSWER_BYTES: usize = 256 << 10;
 const STATUS: &str = "/v2.KeyManagementService/Status";
 const ENCRYPT: &str = "/v2.KeyManagementService/Encrypt";
 const DECRYPT: &str = "/v2.KeyManagementService/Decrypt";
@@ -48,7 +49,7 @@ pub enum KmsError {
     #[error("failed to decrypt DEK, error: {0}")]
     Decrypt(#[source] CallError),
     #[error("the plugin's answer is no message: {0}")]
-    Answer(#[from] super::wire::WireError),
+    Answer(#[from] crate::grpc::wire::WireError),
     #[error("the plugin decrypted a key of {0} bytes, which is none")]
     KeyLength(usize),
     #[error("the plugin has not given a key yet: {0}")]
@@ -123,7 +124,8 @@ impl Known {
 /// One plugin.
 pub struct KmsProvider {
     name: String,
-    client: Client,
+    client: Channel,
+    timeout: Duration,
     writer: RwLock<Option<Arc<Writer>>>,
     known: Mutex<Known>,
     /// What the last probe found.
@@ -134,7 +136,8 @@ impl KmsProvider {
     pub fn new(name: String, path: std::path::PathBuf, timeout: Duration) -> Self {
         KmsProvider {
             name,
-            client: Client::new(path, timeout),
+            client: Channel::new(Endpoint::Unix(path), ANSWER_BYTES),
+            timeout,
             writer: RwLock::new(None),
             known: Mutex::default(),
             health: RwLock::new(Err("not asked yet".to_owned())),
@@ -173,7 +176,7 @@ impl KmsProvider {
 
     async fn ask(&self) -> Result<(), ProbeError> {
         let from = Instant::now();
-        let answer = self.client.call(STATUS, &[]).await;
+        let answer = self.client.call(STATUS, &[], self.timeout).await;
         let answer = answer.map_err(|source| ProbeError::Status { name: self.name.clone(), source })?;
         let unhealthy = |reason| ProbeError::Unhealthy { name: self.name.clone(), reason };
         let status = Status::decode(&answer).map_err(|error| unhealthy(error.to_string()))?;
@@ -206,7 +209,7 @@ impl KmsProvider {
     async fn new_seed(&self, key_id: &str, good_until: Instant) -> Result<Writer, SeedError> {
         let secret: [u8; SEED_BYTES] = random()?;
         let request = messages::encrypt_request(&secret, &uid()?);
-        let answer = self.client.call(ENCRYPT, &request).await?;
+        let answer = self.client.call(ENCRYPT, &request, self.timeout).await?;
         let source = messages::encrypt_response(&answer)?;
         source.check()?;
         if source.key_id != key_id {
@@ -255,7 +258,7 @@ impl KmsProvider {
 
     async fn decrypt(&self, source: &Source) -> Result<Arc<Opener>, KmsError> {
         let request = messages::decrypt_request(source, &uid()?);
-        let answer = self.client.call(DECRYPT, &request).await.map_err(KmsError::Decrypt)?;
+        let answer = self.client.call(DECRYPT, &request, self.timeout).await.map_err(KmsError::Decrypt)?;
         let plain = messages::decrypt_response(&answer)?;
         let opener = Opener::new(source.kind, &plain).ok_or(KmsError::KeyLength(plain.len()))?;
         let opener = Arc::new(opener);
@@ -272,7 +275,7 @@ enum SeedError {
     #[error("failed to encrypt DEK, error: {0}")]
     Call(#[from] CallError),
     #[error("the plugin's answer is no message: {0}")]
-    Answer(#[from] super::wire::WireError),
+    Answer(#[from] crate::grpc::wire::WireError),
     #[error(transparent)]
     Source(#[from] ObjectError),
     #[error("failed to rotate DEK: status has key id {status:?} and encrypt has {encrypt:?}")]

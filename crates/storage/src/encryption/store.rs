@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::Encryption;
 use crate::watch::OpenBatch;
 use crate::{
-    Batch, Change, CommitError, Entry, Event, Revision, Scan, Snapshot, Stats, Store, StoreError, Watch,
-    WatchError, Write,
+    Batch, Change, CommitError, Entry, Event, Limits, Revision, Scan, Snapshot, Stats, Store, StoreError,
+    Watch, WatchError, Write,
 };
 
 /// Delays between attempts of a watch to decrypt what it cannot.
@@ -93,6 +93,14 @@ impl EncryptedStore {
 
 #[async_trait]
 impl Store for EncryptedStore {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         match self.inner.get(key).await? {
             Some(entry) => self.open_entry(entry).await.map(Some),

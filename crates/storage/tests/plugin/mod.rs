@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use sampan_storage::encryption::wire::{Fields, put_bytes, put_entry};
+use sampan_storage::grpc::wire::{Fields, put_bytes, put_entry};
 use tokio::net::UnixListener;
 
 #[derive(Clone)]

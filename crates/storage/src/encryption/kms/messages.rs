@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::wire::{self, Fields, WireError};
+use crate::grpc::wire::{self, Fields, WireError};
 
 /// The longest encrypted seed and key id, and the largest annotations, in bytes: upstream's bounds.
 const SOURCE_BYTES: usize = 1 << 10;

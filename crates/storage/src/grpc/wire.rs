@@ -1,4 +1,4 @@
-//! As much of protobuf's wire format as the messages of KMS v2 need: varints, and fields of bytes.
+//! As much of protobuf's wire format as the messages of KMS v2 and etcd need: varints, and fields of bytes.
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,8 +121,8 @@ pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     }
 }
 
-/// Appends a field of bytes, also when it is empty.
-fn put_present(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+/// Appends a field of bytes or a message, also when it is empty.
+pub fn put_present(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     put_varint(out, u64::from(field) << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

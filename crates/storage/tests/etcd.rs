@@ -1,0 +1,187 @@
+//! The store in etcd, against a real one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sampan_storage::encryption::{Encryption, GroupResource, KeyFile, Rules};
+use sampan_storage::etcd::{EtcdOptions, EtcdStore};
+use sampan_storage::testing::{conformance, take};
+use sampan_storage::{CommitError, Expect, Store, StoreError, WatchError, Write};
+
+mod etcd_server;
+
+use etcd_server::{Etcd, Line};
+
+async fn open(etcd: &Etcd) -> EtcdStore {
+    EtcdStore::open(vec![etcd.endpoint()], EtcdOptions::default()).await.expect("opens")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms() {
+    let etcd = Etcd::start(&[]);
+    conformance(Arc::new(open(&etcd).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_encrypted() {
+    let etcd = Etcd::start(&[]);
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let keys = KeyFile::create(&dir.path().join("keys.json")).expect("creates");
+    let provider = Arc::new(keys.provider());
+    let of = |_: &str| GroupResource { group: String::new(), resource: "pods".to_owned() };
+    let encryption = Encryption::new(Box::new(of), Rules::one("secrets", &provider), Some(&provider));
+    let store = sampan_storage::encryption::EncryptedStore::new(Arc::new(open(&etcd).await), encryption);
+    conformance(Arc::new(store)).await;
+}
+
+#[tokio::test]
+async fn what_one_server_writes_another_one_reads_and_watches() {
+    let etcd = Etcd::start(&[]);
+    let (one, other) = (open(&etcd).await, open(&etcd).await);
+    let start = other.revision().await.expect("works");
+    let mut watch = other.watch("/registry/", start).await.expect("current");
+    let mut last = start;
+    for index in 0..20 {
+        last = one.commit(Write::create(format!("/registry/{index:02}"), "1")).await.expect("absent");
+        assert_eq!(other.revision().await.expect("works"), last, "as fresh as the store");
+        assert_eq!(other.list("/registry/").await.expect("works").entries.len(), index + 1);
+    }
+    assert_eq!(take(&mut watch, 20).await.last().map(|event| event.revision), Some(last));
+    let third = open(&etcd).await;
+    assert_eq!(third.list("").await.expect("works"), other.list("").await.expect("works"));
+    assert_eq!(third.stats().await.expect("works").entries, 20, "without what is the store's own");
+    let reads = other.get("/registry/00").await.expect("works").expect("exists");
+    one.commit(Write::put("/registry/00", "2")).await.expect("any");
+    let late = other.commit(Write::update("/registry/00", reads.revision, "3")).await;
+    assert!(matches!(late, Err(CommitError::Mismatch { index: 0, current: Some(_) })));
+}
+
+#[tokio::test]
+async fn lists_have_many_pages() {
+    let etcd = Etcd::start(&[]);
+    let store = open(&etcd).await;
+    let value = "x".repeat(3000);
+    for chunk in (0..3000).collect::<Vec<u32>>().chunks(100) {
+        let writes = chunk.iter().map(|index| Write::create(format!("/l/{index:05}"), value.clone()));
+        store.commit_all(writes.collect()).await.expect("absent");
+    }
+    let snapshot = store.list("/l/").await.expect("works");
+    assert_eq!(snapshot.entries.len(), 3000);
+    assert!(snapshot.entries.is_sorted_by(|a, b| a.key < b.key));
+    let mut scan = store.scan("").await.expect("works");
+    let mut entries = Vec::new();
+    while let Some(part) = scan.next().await {
+        entries.extend(part.expect("works"));
+    }
+    assert_eq!((entries, scan.revision), (snapshot.entries, snapshot.revision));
+}
+
+/// Increments over a line that swallows answers and breaks, over and over: each happens once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_is_lost_happens_once() {
+    const EACH: u64 = 60;
+    let etcd = Etcd::start(&[]);
+    let line = Arc::new(Line::to(etcd.client).await);
+    let store =
+        Arc::new(EtcdStore::open(vec![line.endpoint()], EtcdOptions::default()).await.expect("opens"));
+    let start = store.commit(Write::put("/n", "0")).await.expect("any");
+    let mut watch = store.watch("/n", start).await.expect("current");
+    let over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..EACH {
+                    increment(&*store).await;
+                }
+            })
+        })
+        .collect();
+    let breaking = tokio::spawn({
+        let (line, over, store) = (line.clone(), over.clone(), store.clone());
+        async move {
+            let mut seen = store.watch("/n", start).await.expect("current");
+            while !over.load(Ordering::Relaxed) {
+                // Between events, so that something is always on its way.
+                for _ in 0..10 {
+                    seen.next().await.expect("open").expect("events");
+                }
+                line.mute();
+                line.swallowed().await;
+                line.cut();
+            }
+        }
+    });
+    for writer in writers {
+        writer.await.expect("does not panic");
+    }
+    over.store(true, Ordering::Relaxed);
+    breaking.abort();
+    let value = store.get("/n").await.expect("works").expect("exists").value;
+    assert_eq!(value, (4 * EACH).to_string(), "each acknowledged increment counts once");
+    let events = take(&mut watch, (4 * EACH) as usize).await;
+    assert!(events.iter().enumerate().all(|(index, event)| event.value == (index + 1).to_string()));
+}
+
+async fn increment(store: &dyn Store) {
+    loop {
+        let entry = store.get("/n").await.expect("works").expect("exists");
+        let next = std::str::from_utf8(&entry.value).expect("text").parse::<u64>().expect("a number") + 1;
+        match store.commit(Write::update("/n", entry.revision, next.to_string())).await {
+            Ok(_) => return,
+            Err(CommitError::Mismatch { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_missed_what_was_compacted_reads_again() {
+    let etcd = Etcd::start(&[]);
+    let line = Line::to(etcd.client).await;
+    let store = EtcdStore::open(vec![line.endpoint()], EtcdOptions::default()).await.expect("opens");
+    let other = open(&etcd).await;
+    let start = store.commit(Write::put("/a", "1")).await.expect("any");
+    let mut watch = store.watch("/", start).await.expect("current");
+    line.mute();
+    let last = other.commit(Write::put("/a", "2")).await.expect("any");
+    other.commit(Write::put("/a", "3")).await.expect("any");
+    other.compact(last).await.expect("works");
+    line.cut();
+    let Some(Err(WatchError::Lagged { after })) = watch.next().await else { panic!("events are missing") };
+    assert_eq!(after, start);
+    assert!(matches!(store.watch("/", after).await.map(|_| ()), Err(WatchError::Compacted { .. })));
+    let snapshot = store.list("/").await.expect("works");
+    assert_eq!(snapshot.entries[0].value, "3");
+    let mut watch = store.watch("/", snapshot.revision).await.expect("current");
+    store.commit(Write::delete("/a", Expect::Any)).await.expect("exists");
+    assert_eq!(take(&mut watch, 1).await[0].previous.as_deref(), Some(&b"3"[..]));
+}
+
+#[tokio::test]
+async fn a_cluster_without_room_says_so_and_heals() {
+    let etcd = Etcd::start(&["--quota-backend-bytes", "8000000"]);
+    let store = open(&etcd).await;
+    let value = vec![7; 500_000];
+    let full = loop {
+        match store.commit(Write::put("/large", value.clone())).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, CommitError::Store(StoreError::Full { .. })), "{full}");
+    let revision = store.revision().await.expect("reads work");
+    store.compact(revision).await.expect("works");
+    store.defragment().await.expect("works");
+    store.commit(Write::put("/large", value)).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error() {
+    let line = {
+        let etcd = Etcd::start(&[]);
+        etcd.endpoint()
+    };
+    let error = EtcdStore::open(vec![line], EtcdOptions::default()).await.map(|_| ()).expect_err("nobody");
+    assert!(error.to_string().contains("cannot connect to http://127.0.0.1:"), "{error}");
+}
