@@ -1,5 +1,9 @@
 //! What every [`Store`] must do, as tests that any of them can be run through.
 
+pub mod history;
+pub mod linearizability;
+pub mod workload;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

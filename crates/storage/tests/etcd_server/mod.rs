@@ -19,6 +19,7 @@ const PROGRAM: &str = "/usr/bin/etcd";
 /// One member that is a cluster of its own. Ends, and is forgotten, when it is dropped.
 pub struct Etcd {
     process: Child,
+    command: Command,
     pub client: SocketAddr,
     _directory: TempDir,
 }
@@ -39,7 +40,8 @@ impl Etcd {
         let scheme = if tls { "https" } else { "http" };
         let client_url = format!("{scheme}://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
-        let process = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        command
             .arg("--data-dir")
             .arg(directory.path())
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
@@ -47,21 +49,30 @@ impl Etcd {
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .args(arguments)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd starts");
-        Etcd { process, client: (Ipv4Addr::LOCALHOST, client).into(), _directory: directory }
+            .stderr(Stdio::null());
+        let process = command.spawn().expect("etcd starts");
+        Etcd { process, command, client: (Ipv4Addr::LOCALHOST, client).into(), _directory: directory }
     }
 
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::Plain(self.client.to_string())
     }
+
+    /// Kills it, and starts it again on what it had written.
+    pub fn restart(&mut self) {
+        self.end();
+        self.process = self.command.spawn().expect("etcd starts");
+    }
+
+    fn end(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }
 
