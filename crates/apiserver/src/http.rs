@@ -72,12 +72,12 @@ pub struct Connection {
 pub async fn handle(
     server: Arc<ApiServer>,
     request: Request<Incoming>,
-    connection: Connection,
+    connection: &Connection,
 ) -> Response<ResponseBody> {
     let received = Instant::now();
     let audit_id = observe::audit_id(request.headers());
     let mut response = match Asked::read(&request) {
-        Ok(asked) => answer_asked(&server, request, &connection, &asked, received, &audit_id).await,
+        Ok(asked) => answer_asked(&server, request, connection, &asked, received, &audit_id).await,
         Err(status) => {
             let accepted = negotiate::accepted_error(request.headers(), request.uri().query());
             answer::status(&status, accepted)

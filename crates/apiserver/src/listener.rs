@@ -87,10 +87,11 @@ async fn connection(
         ClientCertificate::read(der).map(|certificate| certificate.of_front_proxy(is_proxy))
     });
     let certificate = certificate.transpose().map_err(io::Error::other)?;
-    let client = Connection { certificate, peer };
+    let client = Arc::new(Connection { certificate, peer });
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
-        async move { Ok::<_, std::convert::Infallible>(handle(server, request, client).await) }
+        // The state of a request takes kilobytes, and is moved several times on its way into a task.
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(handle(server, request, &client).await) })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -22,7 +22,7 @@ use crate::{ApiServer, Surroundings};
 /// A server that runs until it is dropped. Requests are an administrator's.
 pub struct TestServer {
     pub server: Arc<ApiServer>,
-    connection: Connection,
+    connection: Arc<Connection>,
     follower: tokio::task::JoinHandle<()>,
     store: Arc<dyn Store>,
     pki: Arc<Pki>,
@@ -87,7 +87,7 @@ impl TestServer {
         });
         let authenticator = Authenticator::new(tokens);
         let server = ApiServer::new(registry, authenticator, "localhost:6443".to_owned(), surroundings);
-        let connection = Connection { certificate: Some(certificate), peer: None };
+        let connection = Arc::new(Connection { certificate: Some(certificate), peer: None });
         TestServer { server, connection, follower, store, pki, directory }
     }
 
@@ -97,7 +97,7 @@ impl TestServer {
         let (server, client) = (self.server.clone(), self.connection.clone());
         let service = service_fn(move |request| {
             let (server, client) = (server.clone(), client.clone());
-            async move { Ok::<_, std::convert::Infallible>(handle(server, request, client).await) }
+            async move { Ok::<_, std::convert::Infallible>(handle(server, request, &client).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(theirs), service)

@@ -43,8 +43,10 @@ pub fn audit_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// Headers of every response.
-pub fn sign(response: &mut Response<ResponseBody>, audit_id: HeaderValue) {
+pub fn sign(response: &mut Response<ResponseBody>, mut audit_id: HeaderValue) {
     let headers = response.headers_mut();
+    // No answer has it again: HTTP/2 need not remember it, nor compare it with those that it remembers.
+    audit_id.set_sensitive(true);
     headers.insert(AUDIT_ID, audit_id);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
 }
