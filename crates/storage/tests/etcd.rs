@@ -57,6 +57,24 @@ async fn what_one_server_writes_another_one_reads_and_watches() {
 }
 
 #[tokio::test]
+async fn an_etcd_that_is_started_again_is_found_again() {
+    let mut etcd = Etcd::start(&[]);
+    let store = open(&etcd).await;
+    let first = store.commit(Write::create("/a", "1")).await.expect("absent");
+    let mut watch = store.watch("/a", first).await.expect("current");
+    etcd.restart();
+    let second = loop {
+        match store.commit(Write::update("/a", first, "2")).await {
+            Ok(revision) => break revision,
+            Err(CommitError::Store(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(take(&mut watch, 1).await[0].revision, second, "the watch goes on");
+    assert_eq!(store.get("/a").await.expect("works").map(|entry| entry.revision), Some(second));
+}
+
+#[tokio::test]
 async fn lists_have_many_pages() {
     let etcd = Etcd::start(&[]);
     let store = open(&etcd).await;
