@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sampan_api::object::ObjectRef;
 use sampan_api::table::ResourceDef;
 use sampan_api::{Gvr, Object, Status};
-use serde_json::Value;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 mod event;
 mod horizontal_pod_autoscaler;
@@ -49,8 +52,34 @@ pub fn object_from_stored(def: &ResourceDef, stored: ObjectRef) -> Result<Object
         return Ok(stored);
     }
     let value = from_stored(def, stored.decode().map_err(Status::internal)?)?;
-    let bytes = serde_json::to_vec(&value).map_err(Status::internal)?.into();
-    Ok(Arc::new(Object::new(stored.header.clone(), bytes)))
+    Ok(Arc::new(Object::new(stored.header.clone(), encode(def, &value)?)))
+}
+
+/// An object's JSON. Clients that read a stream learn from upstream what an object is before they read the rest of
+/// it: the structures of built-in types begin with their kind. Custom resources have their fields in the order of
+/// their names, there and here.
+pub fn encode(def: &ResourceDef, object: &Value) -> Result<Bytes, Status> {
+    let bytes = match object {
+        Value::Object(fields) if !def.custom => serde_json::to_vec(&KindFirst(fields)),
+        _ => serde_json::to_vec(object),
+    };
+    bytes.map(Bytes::from).map_err(Status::internal)
+}
+
+struct KindFirst<'a>(&'a Map<String, Value>);
+
+impl Serialize for KindFirst<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const FIRST: [&str; 2] = ["kind", "apiVersion"];
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for entry in FIRST.iter().filter_map(|name| self.0.get_key_value(*name)) {
+            map.serialize_entry(entry.0, entry.1)?;
+        }
+        for (name, value) in self.0.iter().filter(|(name, _)| !FIRST.contains(&name.as_str())) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
 }
 
 /// An object as it is stored: its revision is the store's to say.
@@ -65,6 +94,30 @@ pub fn without_revision(mut object: Value) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn built_in_types_begin_with_their_kind() {
+        let check = |custom: bool, object: Value, expected: &str| {
+            let table = sampan_api::table::Table::builtin();
+            let def = table.get("", "v1", "configmaps").expect("config maps are served");
+            assert_eq!(
+                encode(&ResourceDef { custom, ..ResourceDef::clone(def) }, &object).expect("JSON"),
+                expected
+            );
+        };
+        let object = || json!({"apiVersion": "v1", "data": {"kind": "b"}, "kind": "ConfigMap", "metadata": {"name": "a"}});
+        check(
+            false,
+            object(),
+            r#"{"kind":"ConfigMap","apiVersion":"v1","data":{"kind":"b"},"metadata":{"name":"a"}}"#,
+        );
+        check(
+            true,
+            object(),
+            r#"{"apiVersion":"v1","data":{"kind":"b"},"kind":"ConfigMap","metadata":{"name":"a"}}"#,
+        );
+        check(false, json!({"kind": "Status"}), r#"{"kind":"Status"}"#);
+    }
 
     #[test]
     fn conversions_come_back_to_where_they_began() {

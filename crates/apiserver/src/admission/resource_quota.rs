@@ -81,7 +81,7 @@ pub async fn charge(attributes: &Attributes<'_>, object: &Value) -> Result<Charg
     let write = |charge: quota::Charge| {
         let (stored, mut value): (&ObjectRef, Value) = (&quotas[charge.quota], values[charge.quota].clone());
         value["status"]["used"] = quota::to_json(&charge.used);
-        let bytes = serde_json::to_vec(&conversion::without_revision(value)).map_err(Status::internal)?;
+        let bytes = conversion::encode(&resource.def, &conversion::without_revision(value))?;
         Ok(Write::update(resource.storage_key(&stored.key()), stored.header.revision, bytes))
     };
     let quotas: Vec<Write> = charges.into_iter().map(write).collect::<Result<_, Status>>()?;

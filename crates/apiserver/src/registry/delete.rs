@@ -7,7 +7,7 @@ use sampan_client::{DeleteOptions, ListOptions};
 use sampan_storage::{CommitError, Revision, Write};
 use serde_json::{Value, json};
 
-use super::write::{commit_status, encode, unchanged};
+use super::write::{commit_status, unchanged};
 use super::{Context, Registry, Resource, metadata};
 use crate::admission::{self, Attributes, Operation};
 use crate::{conversion, strategy};
@@ -68,7 +68,9 @@ impl Registry {
             let marked = match step {
                 Step::Nothing => return Ok(Deleted::Waits(self.in_version(resource, stored).await?)),
                 Step::Remove => None,
-                Step::Mark(object) => Some(encode(&conversion::without_revision(object))?),
+                Step::Mark(object) => {
+                    Some(conversion::encode(&resource.def, &conversion::without_revision(object))?)
+                }
             };
             let committed = match &marked {
                 None => self.remove(resource, &key, &stored).await,

@@ -1,7 +1,7 @@
 use sampan_api::Gvr;
 use serde_json::{Value, json};
 
-use super::write::encode;
+use crate::conversion;
 use crate::testing::{TestServer, bytes_of, request};
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn a_write_is_answered_with_what_it_stored_also_when_another_one_came_afte
     let first = registry.get(&gvr, Some("n"), "shared").expect("the config map");
     let revision = first.header.revision;
     let value: Value = first.decode().expect("JSON");
-    let stored = encode(&crate::conversion::without_revision(value)).expect("JSON");
+    let stored = conversion::encode(&resource.def, &conversion::without_revision(value)).expect("JSON");
 
     let (target, headers) =
         ("/api/v1/namespaces/n/configmaps/shared", [("content-type", "application/json")]);

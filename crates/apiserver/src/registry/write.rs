@@ -113,7 +113,7 @@ impl Registry {
 
         let key = resource.key(namespace, &name);
         let stored = self.stored_form(resource, object).await?;
-        let value = encode(&stored)?;
+        let value = conversion::encode(def, &stored)?;
         for _ in 0..ATTEMPTS {
             let charge = admission::charge(&attributes, &stored).await?;
             if context.options.dry_run {
@@ -228,7 +228,7 @@ impl Registry {
             super::managed::keep_times(&mut new, &old);
             let charge = self.charge_update(resource, place, &new, &old).await?;
             let removes = metadata::is_terminating(&new) && is_finished(resource, &new);
-            let value = encode(&self.stored_form(resource, new).await?)?;
+            let value = conversion::encode(&resource.def, &self.stored_form(resource, new).await?)?;
             if context.options.dry_run {
                 let bytes = crate::cache::with_revision(&value, stored.header.revision);
                 return Object::parse(bytes).map(Arc::new).map_err(Status::internal);
@@ -408,11 +408,6 @@ fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Re
     }
     let def = &resource.def;
     Err(Status::invalid(&def.gvr.group, &def.kind, metadata::text(object, "name"), faults))
-}
-
-/// The stored form: JSON without a revision, since that is known only after the commit.
-pub(super) fn encode(object: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
 }
 
 /// What a client is told when the store did not take a write.
