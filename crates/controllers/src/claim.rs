@@ -24,21 +24,28 @@ pub(crate) struct Claimant<'a> {
     pub finalizer: Option<&'static str>,
 }
 
-/// Whether an owner still takes up what nobody owns, asked when something without an owner has been
-/// seen: what an owner's deletion set free must not come back to it, though the reconciliation may
-/// have begun before that deletion.
-pub(crate) async fn still_adopts(
+/// Asks whether an owner still takes up what nobody owns, when something without an owner has been seen:
+/// what an owner's deletion set free must not come back to it, though the reconciliation may have begun
+/// before that deletion.
+///
+/// An owner that does not is a conflict, so that the reconciliation ends here: it has seen less than there
+/// was, and would make anew what was set free. It is queued again when the deletion is seen.
+pub(crate) async fn may_adopt(
     shared: &Shared,
     kind: Kind,
     namespace: &str,
     owner: &OwnerReference,
-) -> Result<bool, Status> {
-    let target = Target { gvr: kind.gvr(), namespace: Some(namespace), name: &owner.name, subresource: None };
-    match shared.client.backend().get(target).await {
-        Ok(found) => Ok(*found.header.uid == *owner.uid && !found.header.is_terminating()),
-        Err(status) if status.is_not_found() => Ok(false),
-        Err(status) => Err(status),
+) -> Result<(), Status> {
+    let gvr = kind.gvr();
+    let target = Target { gvr, namespace: Some(namespace), name: &owner.name, subresource: None };
+    let found = shared.client.backend().get(target).await?;
+    if *found.header.uid != *owner.uid {
+        return Err(Status::conflict(gvr, &owner.name, "it was deleted, and another one created"));
     }
+    if found.header.is_terminating() {
+        return Err(Status::conflict(gvr, &owner.name, "it is being deleted, and adopts no more"));
+    }
+    Ok(())
 }
 
 impl Claimant<'_> {
@@ -55,9 +62,8 @@ impl Claimant<'_> {
                 }
                 Some(owner) if *owner.uid == *self.owner.uid => self.release(shared, &object).await?,
                 None if fits && self.adopts && !object.header.is_terminating() => {
-                    if still_adopts(shared, self.kind, self.namespace, &self.owner).await? {
-                        pods.push(self.adopt(shared, &object).await?);
-                    }
+                    may_adopt(shared, self.kind, self.namespace, &self.owner).await?;
+                    pods.push(self.adopt(shared, &object).await?);
                 }
                 Some(_) | None => {}
             }
@@ -119,17 +125,17 @@ mod tests {
             "metadata": {"name": "d", "namespace": "n", "finalizers": ["orphan"]}});
         let created = bench.create("apps", "v1", "deployments", "n", deployment).await;
         let uid = created["metadata"]["uid"].as_str().expect("a uid");
-        let check = async |uid: &str, name: &str, expected: bool| {
+        let check = async |uid: &str, name: &str, expected: u16| {
             let owner = OwnerReference { name: name.into(), uid: uid.into(), ..OwnerReference::default() };
-            let adopts = still_adopts(&bench.shared, Kind::Deployment, "n", &owner).await.expect("an answer");
-            assert_eq!(adopts, expected, "{uid} {name}");
+            let answer = may_adopt(&bench.shared, Kind::Deployment, "n", &owner).await;
+            assert_eq!(answer.map_or_else(|status| status.code, |()| 200), expected, "{uid} {name}");
         };
-        check(uid, "d", true).await;
-        check("another", "d", false).await;
-        check(uid, "gone", false).await;
+        check(uid, "d", 200).await;
+        check("another", "d", 409).await;
+        check(uid, "gone", 404).await;
         let gvr = Kind::Deployment.gvr();
         let target = Target { gvr, namespace: Some("n"), name: "d", subresource: None };
         bench.backend().delete(target, &DeleteOptions::default()).await.expect("it waits for its finalizer");
-        check(uid, "d", false).await;
+        check(uid, "d", 409).await;
     }
 }

@@ -13,7 +13,7 @@ use sampan_client::{DeleteOptions, InformerEvent, PatchKind, WorkQueue};
 use serde_json::json;
 
 use crate::Shared;
-use crate::claim::still_adopts;
+use crate::claim::may_adopt;
 use crate::controller::{Controller, owner_key, subjects};
 use crate::owned_pods::orphan_appeared;
 use crate::pods;
@@ -153,10 +153,9 @@ async fn owned_sets(
                 && deployment.metadata.deletion_timestamp.is_none() =>
             {
                 let owner = pods::controller_reference(API_VERSION, KIND, &deployment.metadata);
-                if still_adopts(shared, Kind::Deployment, namespace, &owner).await? {
-                    let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
-                    sets.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
-                }
+                may_adopt(shared, Kind::Deployment, namespace, &owner).await?;
+                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
+                sets.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
             }
             Some(_) | None => {}
         }

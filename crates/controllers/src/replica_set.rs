@@ -16,7 +16,7 @@ use sampan_client::{InformerEvent, PatchKind, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::claim::still_adopts;
+use crate::claim::may_adopt;
 use crate::controller::{Controller, subjects};
 use crate::namespace::refused_by_terminating_namespace;
 use crate::owned_pods::{NotCreated, OwnedPods, Owner, Victim};
@@ -305,10 +305,9 @@ async fn owned_pods(
             }
             None if fits && !object.header.is_terminating() && set.metadata.deletion_timestamp.is_none() => {
                 let owner = flavour.owner(set);
-                if still_adopts(shared, flavour.view_kind(), namespace, &owner).await? {
-                    let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
-                    pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
-                }
+                may_adopt(shared, flavour.view_kind(), namespace, &owner).await?;
+                let patch = json!({"metadata": {"uid": object.header.uid, "ownerReferences": [owner]}});
+                pods.push(api.patch(&object.header.name, PatchKind::Strategic, &patch).await?);
             }
             Some(_) | None => {}
         }
@@ -318,7 +317,10 @@ async fn owned_pods(
 
 #[cfg(test)]
 mod tests {
+    use sampan_client::{DeleteOptions, Target};
+
     use super::*;
+    use crate::testing::Bench;
 
     fn pod(name: &str, phase: &str, ready: bool) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "spec": {"containers": [], "nodeName": "n"},
@@ -353,5 +355,25 @@ mod tests {
         let (late, again) =
             status(&set, &[pod("a", "Running", true)], None, now + jiff::SignedDuration::from_secs(6));
         assert_eq!((late.available_replicas, again, late.observed_generation), (Some(1), None, Some(4)));
+    }
+
+    #[tokio::test]
+    async fn what_a_deletion_set_free_is_not_made_anew() {
+        let bench = Bench::start().await;
+        let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"name": "web", "namespace": "n", "finalizers": ["orphan"]},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}}});
+        let before = bench.create("apps", "v1", "replicasets", "n", set).await;
+        let free = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []},
+            "metadata": {"name": "free", "namespace": "n", "labels": {"app": "web"}}});
+        bench.create("", "v1", "pods", "n", free).await;
+        bench.shown(Kind::Pod, "n/free").await;
+        let gvr = Kind::ReplicaSet.gvr();
+        let target = Target { gvr, namespace: Some("n"), name: "web", subresource: None };
+        bench.backend().delete(target, &DeleteOptions::default()).await.expect("it waits for its finalizer");
+        // Seen before the deletion, with a pod that it has no more.
+        let before: ReplicaSet = serde_json::from_value(before).expect("a replica set");
+        let pods = owned_pods(&bench.shared, Flavour::ReplicaSet, &before, "n").await;
+        assert!(pods.is_err_and(|status| status.is_conflict()), "what it lacks would be made");
     }
 }

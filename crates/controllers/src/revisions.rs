@@ -13,7 +13,7 @@ use sampan_client::{DeleteOptions, PatchKind};
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::claim::still_adopts;
+use crate::claim::may_adopt;
 use crate::hash::safe_name;
 use crate::view::{Kind, decode};
 
@@ -108,11 +108,10 @@ impl Author<'_> {
                     history.extend(decode::<ControllerRevision>(&object));
                 }
                 None if fits && adopts && !object.header.is_terminating() => {
-                    if still_adopts(shared, self.kind, self.namespace, &self.owner).await? {
-                        let patch =
-                            json!({"metadata": {"uid": object.header.uid, "ownerReferences": [self.owner]}});
-                        history.push(api.patch(&object.header.name, PatchKind::Merge, &patch).await?);
-                    }
+                    may_adopt(shared, self.kind, self.namespace, &self.owner).await?;
+                    let patch =
+                        json!({"metadata": {"uid": object.header.uid, "ownerReferences": [self.owner]}});
+                    history.push(api.patch(&object.header.name, PatchKind::Merge, &patch).await?);
                 }
                 Some(_) | None => {}
             }
