@@ -44,7 +44,7 @@ mod watch_limit;
 mod write;
 mod write_options;
 
-pub use asked::Asked;
+pub use asked::{Asked, host_of};
 pub use form::FormKey;
 pub(crate) use negotiate::{Accepted, MetaVersion, Offer, Shape, accepted};
 use observe::Trace;

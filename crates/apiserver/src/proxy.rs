@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use sampan_api::Status;
 
-use crate::http::ResponseBody;
+use crate::http::{ResponseBody, host_of};
 use crate::identity::User;
 use crate::outgoing::{self, Client, SendError};
 use crate::streaming::Sessions;
@@ -79,7 +79,7 @@ pub async fn forward(
     target: &Target<'_>,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let upgrade = upgrade_of(request.headers());
-    let asked_host = host_of(&request);
+    let asked_host = host_of(&request).unwrap_or_default().to_owned();
     let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut head, body) = request.into_parts();
     let uri = Uri::builder()
@@ -148,12 +148,6 @@ fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let wants = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut words = wants.flat_map(|text| text.split(','));
     words.any(|word| word.trim().eq_ignore_ascii_case("upgrade")).then(|| headers.get(UPGRADE).cloned())?
-}
-
-/// The host that the client asked for.
-fn host_of(request: &Request<Incoming>) -> String {
-    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    header.or_else(|| request.uri().authority().map(Authority::to_string)).unwrap_or_default()
 }
 
 fn empty() -> ResponseBody {

@@ -1,6 +1,7 @@
 //! What a request asks for, read once: its route and query, and under which labels it is counted.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HOST};
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request};
 use sampan_api::Status;
 use sampan_api::table::Verb;
@@ -29,6 +30,12 @@ pub struct Asked {
     pub query: Query,
     verb: &'static str,
     dry_run: &'static str,
+}
+
+/// The host, with its port, that the client asked: a header in HTTP/1.1, part of the target in HTTP/2.
+pub fn host_of<B>(request: &Request<B>) -> Option<&str> {
+    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| request.uri().authority().map(Authority::as_str))
 }
 
 impl Asked {
@@ -140,6 +147,20 @@ fn method_verb(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_is_a_header_or_part_of_the_target() {
+        let host = |target: &str, header: Option<&str>| {
+            let mut request = Request::builder().uri(target);
+            if let Some(host) = header {
+                request = request.header(HOST, host);
+            }
+            host_of(&request.body(()).expect("a request")).map(str::to_owned)
+        };
+        assert_eq!(host("/version", Some("a:1")).as_deref(), Some("a:1"));
+        assert_eq!(host("https://b:2/version", None).as_deref(), Some("b:2"));
+        assert_eq!(host("/version", None), None);
+    }
 
     #[test]
     fn requests_are_counted_under_upstreams_labels() {

@@ -108,7 +108,7 @@ async fn authorized(
             if let Some(remote) = server.aggregator.remote_of_path(path) {
                 return Ok(aggregator::forward(server, &remote, request, user).await);
             }
-            non_resource::get(server, request.method(), path, &asked.query, request.headers()).await
+            non_resource::get(server, &request, path, &asked.query).await
         }
         Route::Resource(route) => {
             // Over WebSocket these arrive as GET. Whoever may only read must not open a shell.

@@ -1,25 +1,25 @@
 //! Paths that are no resource: health, discovery, OpenAPI, version, metrics, token keys.
 
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use sampan_api::Status;
 use sampan_base::metrics::Format;
 use serde_json::{Value, json};
 
 use super::negotiate::Accepted;
-use super::{ResponseBody, answer};
+use super::{ResponseBody, answer, host_of};
 use crate::ApiServer;
 use crate::fairness::dump;
 use crate::route::Query;
 
 pub async fn get(
     server: &ApiServer,
-    method: &Method,
+    request: &Request<Incoming>,
     path: &str,
     query: &Query,
-    headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, Status> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Status::failure(
             405,
             "MethodNotAllowed",
@@ -31,9 +31,9 @@ pub async fn get(
     }
     match path {
         "" => Ok(answer::value(StatusCode::OK, &paths(server), Accepted::JSON)),
-        "/metrics" => Ok(metrics(server, headers)),
+        "/metrics" => Ok(metrics(server, request.headers())),
         "/.well-known/openid-configuration" => {
-            let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            let host = host_of(request).unwrap_or("localhost");
             let configuration = server.authenticator.tokens.openid_configuration(&format!("https://{host}"));
             Ok(answer::value(StatusCode::OK, &configuration, Accepted::JSON))
         }
@@ -44,7 +44,7 @@ pub async fn get(
             let dump = path.strip_prefix("/debug/api_priority_and_fairness/");
             match dump.and_then(|name| dump::find(&server.fairness.plan(), name)) {
                 Some(text) => Ok(answer::text(StatusCode::OK, text)),
-                None => document(server, path, headers),
+                None => document(server, path, request.headers()),
             }
         }
     }

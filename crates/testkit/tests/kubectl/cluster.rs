@@ -103,6 +103,9 @@ pub fn auth_can_i(cluster: &mut Cluster) {
 pub fn create_token(cluster: &mut Cluster) {
     let token = cluster.kubectl(&["create", "token", "default", "--duration=1h"]).ok().text();
     assert_eq!(token.split('.').count(), 3, "a JSON web token: {token}");
+    // Where its key is to be had: at the server that was asked, by the name that it was asked by, also over HTTP/2.
+    let keys = format!("\"jwks_uri\":\"https://{}/openid/v1/jwks\"", sampan_testkit::cluster::API);
+    cluster.kubectl(&["get", "--raw", "/.well-known/openid-configuration"]).ok().has(&[&keys]);
     let flag = format!("--token={token}");
     // The admin's certificate would win over the token, so that the configuration must have neither.
     let server = cluster
