@@ -25,8 +25,8 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one with its data beside a cluster's; `None` where it is not installed.
-    pub fn start(sandbox: &Sandbox) -> Result<Option<Etcd>> {
+    /// Starts one on its data in a sandbox; `None` where it is not installed.
+    pub fn start(sandbox: &Sandbox, options: &[&str]) -> Result<Option<Etcd>> {
         if !Path::new(PROGRAM).exists() {
             eprintln!("{PROGRAM} is missing: not compared with etcd (Debian's package etcd-server)");
             return Ok(None);
@@ -36,6 +36,7 @@ impl Etcd {
         command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
         command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
         command.args(["--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error"]);
+        command.args(options);
         // It tells of each of its elections, and its faults show in the answers.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().context("cannot run etcd")?;

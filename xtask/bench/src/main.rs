@@ -20,6 +20,7 @@ mod idle;
 mod pods;
 mod shop;
 mod start;
+mod storage;
 mod writes;
 
 use figure::Figure;
@@ -40,12 +41,13 @@ pub struct Arguments {
 type Part = fn(&Arguments) -> Result<Vec<Figure>>;
 
 /// In the order in which they run.
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("start", start::measure),
     ("idle", idle::measure),
     ("pods", pods::measure),
     ("api", api::measure),
     ("writes", writes::measure),
+    ("storage", storage::measure),
     ("container", container::measure),
     ("size", build::size),
     ("build", build::times),

@@ -34,7 +34,7 @@ pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
         ours.push(inside(cluster.sandbox(), move || api(access, round))?);
         let store = store.clone();
         alone.push(inside(cluster.sandbox(), move || store_alone(store, round))?);
-        if let Some(etcd) = Etcd::start(cluster.sandbox())? {
+        if let Some(etcd) = Etcd::start(cluster.sandbox(), &[])? {
             peer.push(inside(cluster.sandbox(), move || etcd_puts(round))?);
             drop(etcd);
         }
