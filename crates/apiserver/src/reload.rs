@@ -4,12 +4,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sampan_base::directory_watch::DirectoryWatch;
+use sampan_base::directory_watch::{DirectoryWatch, Writes};
 
 /// The most bytes of a configuration file.
 pub const MAX_FILE: u64 = 4 << 20;
-/// How long a file is left alone after a change, since whoever writes it writes more than once.
-const SETTLE: Duration = Duration::from_millis(50);
 /// The pause after a directory could not be watched: it may be gone for a moment.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -17,6 +15,9 @@ const RETRY: Duration = Duration::from_secs(60);
 pub struct Followed {
     path: PathBuf,
     known: Vec<u8>,
+    /// Of the file's directory, since the file itself may be replaced. Absent before the first look, and
+    /// after it failed.
+    watch: Option<DirectoryWatch>,
 }
 
 /// Reads a configuration file.
@@ -32,7 +33,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl Followed {
     /// A file that was read just before.
     pub fn new(path: PathBuf, known: Vec<u8>) -> Self {
-        Followed { path, known }
+        Followed { path, known, watch: None }
     }
 
     /// Hands on what the file holds whenever that changes, for as long as it is polled. What `apply` does
@@ -41,55 +42,66 @@ impl Followed {
         mut self,
         mut apply: impl FnMut(&[u8]) -> Result<(), E>,
     ) {
-        let directory = match self.path.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
-            _ => PathBuf::from("."),
-        };
         loop {
-            let watch = DirectoryWatch::new(&directory);
-            // What changed before the watch began is seen here.
-            self.look(&mut apply);
-            let ended = match watch {
-                Ok(watch) => self.follow_watched(&watch, &mut apply).await,
-                Err(error) => error,
-            };
-            tracing::error!(error = %ended, file = %self.path.display(), "changes of a configuration are not seen");
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    async fn follow_watched<E: std::error::Error + 'static>(
-        &mut self,
-        watch: &DirectoryWatch,
-        apply: &mut impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> io::Error {
-        loop {
-            if let Err(error) = watch.changed().await {
-                return error;
+            let bytes = self.changed().await;
+            let file = self.path.display();
+            match apply(&bytes) {
+                Ok(()) => tracing::info!(%file, "a changed configuration is in use"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, %file, "a changed configuration is not used; the last one stays");
+                }
             }
-            tokio::time::sleep(SETTLE).await;
-            self.look(apply);
         }
     }
 
-    fn look<E: std::error::Error + 'static>(&mut self, apply: &mut impl FnMut(&[u8]) -> Result<(), E>) {
-        let bytes = match read(&self.path) {
-            Ok(bytes) if bytes == self.known => return,
-            Ok(bytes) => bytes,
+    /// Waits until the file holds something else than before, and answers that. Each content is told
+    /// once. Cancel safe.
+    pub async fn changed(&mut self) -> Vec<u8> {
+        loop {
+            if let Err(error) = self.look_and_wait().await {
+                tracing::error!(%error, file = %self.path.display(), "changes of a configuration are not seen");
+                self.watch = None;
+                tokio::time::sleep(RETRY).await;
+            } else if let Some(bytes) = self.look() {
+                return bytes;
+            }
+        }
+    }
+
+    /// Waits for a change in the directory, unless the file has changed already.
+    async fn look_and_wait(&mut self) -> io::Result<()> {
+        let watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => DirectoryWatch::new(directory_of(&self.path), Writes::Closed)?,
+        };
+        let watch = self.watch.insert(watch);
+        // What changed before the watch began, or while nobody waited.
+        if read(&self.path).is_ok_and(|bytes| bytes != self.known) {
+            return Ok(());
+        }
+        watch.changed().await
+    }
+
+    fn look(&mut self) -> Option<Vec<u8>> {
+        match read(&self.path) {
+            Ok(bytes) if bytes == self.known => None,
+            Ok(bytes) => {
+                self.known.clone_from(&bytes);
+                Some(bytes)
+            }
             Err(error) => {
                 tracing::warn!(%error, file = %self.path.display(), "a configuration cannot be read; the last one stays");
-                return;
-            }
-        };
-        match apply(&bytes) {
-            Ok(()) => tracing::info!(file = %self.path.display(), "a changed configuration is in use"),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, file = %self.path.display(), "a changed configuration is not used; the last one stays");
+                None
             }
         }
-        // Also what is not used, so that it is told once.
-        self.known = bytes;
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
     }
 }
 

@@ -13,6 +13,15 @@ pub struct DirectoryWatch {
     inotify: AsyncFd<Handle>,
 }
 
+/// Which writes to a file are changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Each one, for who follows a file that grows.
+    Each,
+    /// All of them, once whoever wrote has closed the file.
+    Closed,
+}
+
 struct Handle(Inotify);
 
 impl AsRawFd for Handle {
@@ -29,9 +38,13 @@ impl AsFd for Handle {
 
 impl DirectoryWatch {
     /// Watches the files of `directory` for writes, new names and removals.
-    pub fn new(directory: &Path) -> io::Result<Self> {
+    pub fn new(directory: &Path, writes: Writes) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let wanted = AddWatchFlags::IN_MODIFY
+        let written = match writes {
+            Writes::Each => AddWatchFlags::IN_MODIFY,
+            Writes::Closed => AddWatchFlags::IN_CLOSE_WRITE,
+        };
+        let wanted = written
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_DELETE

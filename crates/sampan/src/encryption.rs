@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use sampan_api::table::Table;
+use sampan_apiserver::reload::Followed;
 use sampan_storage::Store;
 use sampan_storage::encryption::config::FILE_BYTES;
 use sampan_storage::encryption::{
@@ -20,7 +21,6 @@ use sampan_storage::encryption::{
 };
 
 use crate::config::Config;
-use crate::file_watch::FileWatch;
 
 /// The resource that is encrypted when nobody said anything.
 const DEFAULT_RESOURCE: &str = "secrets";
@@ -78,7 +78,7 @@ impl AtRest {
     }
 
     /// Asks plugins for their health, and reads the configuration whenever it changes, for as long as it
-    /// is polled. Ends before that only where the file cannot be watched.
+    /// is polled.
     pub async fn follow(self: Arc<Self>) {
         let pending = self.keys.read().as_ref().is_some_and(KeyFile::is_pending);
         // Of an installation that did not encrypt before, or of a rotation that was cut off.
@@ -89,24 +89,12 @@ impl AtRest {
             tracing::error!(error = format!("{error:#}"), "secrets are not all stored under the current key");
         }
         let Some(file) = self.file.clone() else { return std::future::pending().await };
-        let watch = match FileWatch::new(&file) {
-            Ok(watch) => watch,
-            Err(error) => {
-                let path = file.display();
-                tracing::error!(%error, %path, "the encryption configuration cannot be watched");
-                return std::future::pending().await;
-            }
-        };
+        // Read once more, in case it changed since the start.
+        let mut followed = Followed::new(file.clone(), Vec::new());
         loop {
             let rules = self.encryption.rules();
             tokio::select! {
-                changed = watch.changed() => match changed {
-                    Ok(()) => self.reload(&file).await,
-                    Err(error) => {
-                        tracing::error!(%error, "the encryption configuration is not watched any more");
-                        return std::future::pending().await;
-                    }
-                },
+                _ = followed.changed() => self.reload(&file).await,
                 _ = join_all(rules.kms.iter().map(|kms| kms.keep_probing())), if !rules.kms.is_empty() => {}
             }
         }

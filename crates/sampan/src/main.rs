@@ -11,7 +11,6 @@ mod cli;
 mod commands;
 mod config;
 mod encryption;
-mod file_watch;
 mod logging;
 mod node_certificate;
 mod node_role;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sampan_api::Status;
-use sampan_base::directory_watch::DirectoryWatch;
+use sampan_base::directory_watch::{DirectoryWatch, Writes};
 use sampan_client::node_streams::LogStream;
 use tokio::sync::{mpsc, watch};
 
@@ -75,7 +75,7 @@ impl Reader {
         let directory = self.path.parent().map(Path::to_owned).unwrap_or_default();
         let watch = match &follow {
             Follow::No => None,
-            Follow::Until(_) => Some(DirectoryWatch::new(&directory)?),
+            Follow::Until(_) => Some(DirectoryWatch::new(&directory, Writes::Each)?),
         };
         let mut current = self.history(tail).await?;
         let (Follow::Until(mut ended), Some(watch)) = (follow, watch) else {
