@@ -5,9 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::try_join_all;
 use sampan_api::{Gvr, Status};
+use sampan_client::DeleteOptions;
 use serde_json::{Value, json};
 
-use crate::identity::authorization::{GROUP, bootstrap};
+use crate::identity::authorization::GROUP;
+use crate::identity::authorization::bootstrap::{self, Step};
 use crate::identity::pki::FRONT_PROXY_NAME;
 use crate::identity::{MASTERS_GROUP, User};
 use crate::registry::{Context, Registry};
@@ -22,8 +24,8 @@ pub fn dns_address(registry: &Registry) -> Ipv4Addr {
     registry.allocators.range().address(DNS_OFFSET)
 }
 
-/// Creates what is missing. Existing objects are left as they are, except where the API server is
-/// reached: pods reach it at `endpoint`.
+/// Creates what is missing. Existing objects are left as they are, except roles and bindings, which get
+/// what they lack, and where the API server is reached: pods reach it at `endpoint`.
 pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Status> {
     let core = |resource: &'static str| Gvr::new("", "v1", resource);
     for name in NAMESPACES {
@@ -33,7 +35,7 @@ pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Sta
     try_join_all(bootstrap::objects().into_iter().map(|object| async move {
         let gvr = Gvr::new(GROUP, "v1", object.kind.resource());
         let namespace = Some(object.namespace).filter(|namespace| !namespace.is_empty());
-        create(registry, &gvr, namespace, object.object).await
+        reconcile(registry, &gvr, namespace, &object.name, object.object).await
     }))
     .await?;
     crate::fairness::feed::ensure(registry).await?;
@@ -110,9 +112,95 @@ async fn create(
     }
 }
 
+/// Creates a role or a binding, or gives it what it lacks.
+async fn reconcile(
+    registry: &Registry,
+    gvr: &Gvr,
+    namespace: Option<&str>,
+    name: &str,
+    wanted: Value,
+) -> Result<(), Status> {
+    let resource = registry.resource(gvr)?;
+    let key = resource.key(namespace, name);
+    loop {
+        let Some(existing) = resource.cache.get(&key) else {
+            return create(registry, gvr, namespace, wanted).await;
+        };
+        let existing: Value = existing.decode().map_err(Status::internal)?;
+        let done = match bootstrap::reconcile(&existing, &wanted).map_err(Status::internal)? {
+            Step::Leave => return Ok(()),
+            Step::Update(object) => {
+                tracing::info!(%gvr, name, "gets what this release has in addition");
+                registry.replace(&resource, namespace, name, object, &mut context()).await
+            }
+            Step::Replace => {
+                let options = DeleteOptions::default();
+                registry.delete(&resource, namespace, name, &options, &mut context()).await.map(drop)
+            }
+        };
+        match done {
+            // Another server does the same at this moment.
+            Err(status) if status.code != 409 && !status.is_not_found() => return Err(status),
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 async fn put(registry: &Registry, gvr: &Gvr, namespace: &str, object: Value) -> Result<(), Status> {
     create(registry, gvr, Some(namespace), object.clone()).await?;
     let resource = registry.resource(gvr)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     registry.replace(&resource, Some(namespace), &name, object, &mut context()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestServer, bytes_of, request};
+
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+
+    async fn read(test: &TestServer, path: &str) -> Value {
+        serde_json::from_slice(&bytes_of(test.get(path, &[]).await).await).expect("JSON")
+    }
+
+    async fn write(test: &TestServer, path: &str, object: &Value) {
+        let headers = [("content-type", "application/json")];
+        let answer = test.send(request("PUT", path, &headers, object.to_string())).await;
+        assert_eq!(answer.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn roles_of_an_earlier_release_get_what_they_lack() {
+        let test = TestServer::start().await;
+        let start =
+            async || ensure(&test.server.registry, "10.0.0.1:6443".parse().expect("an address")).await;
+        start().await.expect("a new cluster");
+        let (role, alone) = (format!("{ROLES}/system:node-proxier"), format!("{ROLES}/system:kube-dns"));
+        let binding = format!("{BINDINGS}/system:kube-scheduler");
+        let whole = [read(&test, &role).await, read(&test, &binding).await];
+        let mut earlier = whole.clone();
+        let own = json!({"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]});
+        earlier[0]["rules"] = json!([own]);
+        earlier[1]["subjects"] = json!([]);
+        write(&test, &role, &earlier[0]).await;
+        write(&test, &binding, &earlier[1]).await;
+        let mut opted_out = read(&test, &alone).await;
+        opted_out["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] = "false".into();
+        opted_out["rules"] = json!([]);
+        write(&test, &alone, &opted_out).await;
+
+        start().await.expect("the next release");
+        let rules = |role: &Value| crate::identity::authorization::rules_of(role).expect("rules");
+        let now = rules(&read(&test, &role).await);
+        let granted = [rules(&whole[0]), rules(&json!({"rules": [own]}))].concat();
+        assert_eq!(crate::identity::authorization::covers(&now, &granted), Ok(()));
+        assert_eq!(read(&test, &binding).await["subjects"], whole[1]["subjects"]);
+        assert_eq!(rules(&read(&test, &alone).await), []);
+        let revision = async || read(&test, &role).await["metadata"]["resourceVersion"].clone();
+        let before = revision().await;
+        start().await.expect("the same release again");
+        assert_eq!(revision().await, before, "nothing is written where nothing lacks");
+    }
 }

@@ -9,7 +9,10 @@ use super::objects::{GROUP, RbacKind, rules_of};
 use super::rules::PolicyRule;
 
 mod controllers;
+mod reconcile;
 mod roles;
+
+pub use reconcile::{Step, reconcile};
 
 /// One rule, as words: verbs, groups (`core` for the empty one), resources, and names; or paths.
 #[derive(Clone, Copy, Debug)]
