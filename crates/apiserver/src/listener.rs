@@ -28,6 +28,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Streams of one HTTP/2 connection, as in kube-apiserver.
 const MAX_STREAMS: u32 = 250;
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it has to say so: a slow client
+/// first reads megabytes of events that are on their way to it.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
+const ALIVE_WITHIN: Duration = Duration::from_secs(90);
 /// How long requests that run may go on after shutdown was asked for.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The pause after the process ran out of file descriptors.
@@ -104,7 +108,8 @@ async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES as u32)
-        .keep_alive_interval(Duration::from_secs(30));
+        .keep_alive_interval(ALIVE_EVERY)
+        .keep_alive_timeout(ALIVE_WITHIN);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     tokio::select! {
         served = graceful.watch(connection) => served.map_err(io::Error::other),

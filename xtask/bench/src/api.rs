@@ -12,8 +12,7 @@ mod small;
 mod typed;
 mod watchers;
 
-pub fn measure(arguments: &Arguments) -> Result<Vec<Figure>> {
-    let mut figures = small::measure(arguments)?;
-    figures.extend(large::measure(arguments)?);
-    Ok(figures)
+pub fn measure(arguments: &Arguments, figures: &mut Vec<Figure>) -> Result<()> {
+    figures.extend(small::measure(arguments)?);
+    large::measure(figures)
 }

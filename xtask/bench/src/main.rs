@@ -38,19 +38,34 @@ pub struct Arguments {
     root: PathBuf,
 }
 
-type Part = fn(&Arguments) -> Result<Vec<Figure>>;
+#[derive(Clone, Copy)]
+enum Part {
+    Whole(fn(&Arguments) -> Result<Vec<Figure>>),
+    /// Takes minutes: what was measured before something failed is kept.
+    Pieces(fn(&Arguments, &mut Vec<Figure>) -> Result<()>),
+}
+
+impl Part {
+    fn measure(self, arguments: &Arguments, figures: &mut Vec<Figure>) -> Result<()> {
+        match self {
+            Part::Whole(measure) => figures.extend(measure(arguments)?),
+            Part::Pieces(measure) => measure(arguments, figures)?,
+        }
+        Ok(())
+    }
+}
 
 /// In the order in which they run.
 const PARTS: [(&str, Part); 9] = [
-    ("start", start::measure),
-    ("idle", idle::measure),
-    ("pods", pods::measure),
-    ("api", api::measure),
-    ("writes", writes::measure),
-    ("storage", storage::measure),
-    ("container", container::measure),
-    ("size", build::size),
-    ("build", build::times),
+    ("start", Part::Whole(start::measure)),
+    ("idle", Part::Whole(idle::measure)),
+    ("pods", Part::Whole(pods::measure)),
+    ("api", Part::Pieces(api::measure)),
+    ("writes", Part::Whole(writes::measure)),
+    ("storage", Part::Pieces(storage::measure)),
+    ("container", Part::Whole(container::measure)),
+    ("size", Part::Whole(build::size)),
+    ("build", Part::Whole(build::times)),
 ];
 /// Takes half an hour, and is measured when it is named.
 const SLOW: &str = "build";
@@ -78,12 +93,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for (name, part) in PARTS.into_iter().filter(|(name, _)| wanted(name)) {
         eprintln!("measuring {name}");
-        match part(arguments) {
-            Ok(more) => figures.extend(more),
-            Err(error) => {
-                eprintln!("{name} failed: {error:#}");
-                failed.push(name);
-            }
+        if let Err(error) = part.measure(arguments, &mut figures) {
+            eprintln!("{name} failed: {error:#}");
+            failed.push(name);
         }
     }
     figure::print(&figures);

@@ -9,9 +9,9 @@ mod durable;
 mod recovery;
 mod watch;
 
-pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
-    let mut figures = durable::measure()?;
+pub fn measure(_: &Arguments, figures: &mut Vec<Figure>) -> Result<()> {
+    figures.extend(durable::measure()?);
     figures.extend(watch::measure()?);
     figures.extend(recovery::measure()?);
-    Ok(figures)
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
@@ -11,7 +11,6 @@ use sampan_testkit::Cluster;
 
 use super::population::{Models, NODES, PODS, node};
 use super::{reads, watchers};
-use crate::Arguments;
 use crate::client::{access, connect, inside, put};
 use crate::figure::Figure;
 use crate::idle::proportional_bytes;
@@ -21,7 +20,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// How often each node renews its lease.
 const RENEWED_EVERY: Duration = Duration::from_secs(20);
 
-pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
+pub fn measure(figures: &mut Vec<Figure>) -> Result<()> {
     let mut cluster = Cluster::start()?;
     let empty = proportional_bytes(cluster.server_pid())?;
     let first = access(&cluster)?;
@@ -38,40 +37,32 @@ pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
     let before = Instant::now();
     cluster.start_server()?;
     let ready = before.elapsed().as_secs_f64();
-    let loaded = access(&cluster)?;
-    let (tell, told) = std::sync::mpsc::channel();
-    let process = cluster.server_pid();
-    let figures = inside(cluster.sandbox(), move || async move {
-        let renewals = tokio::task::LocalSet::new();
-        let renewing = renewals.run_until(renew(connect(&loaded)?));
-        let measuring = async {
-            tokio::time::sleep(SETTLE).await;
-            tell.send(proportional_bytes(process)).ok();
-            drive(&loaded).await
-        };
-        tokio::select! {
-            failed = renewing => failed,
-            figures = measuring => figures,
-        }
-    })?;
-    let memory = told.recv().context("memory is measured before the load")??;
-    let peak = proportional_bytes(process)?;
-    cluster.stop()?;
+    std::thread::sleep(SETTLE);
     let pods = format!("{PODS} pods of {:.1} kB", bytes as f64 / 1e3);
-    let mut all = vec![
-        Figure::lower(format!("memory with {NODES} nodes and {pods}"), memory, "MB").target(600.0),
-        Figure::lower("  of which without them", empty, "MB"),
-        Figure::lower("  after the load", peak, "MB"),
-        Figure::lower("  start with them to ready", ready, "s"),
-    ];
-    all.extend(figures);
-    Ok(all)
+    let memory = proportional_bytes(cluster.server_pid())?;
+    figures.push(Figure::lower(format!("memory with {NODES} nodes and {pods}"), memory, "MB").target(600.0));
+    figures.push(Figure::lower("  of which without them", empty, "MB"));
+    figures.push(Figure::lower("  start with them to ready", ready, "s"));
+    let loaded = access(&cluster)?;
+    figures.extend(drive(&cluster, loaded.clone(), |access| async move { reads::measure(&access).await })?);
+    figures.extend(drive(&cluster, loaded, |access| async move { watchers::measure(&access).await })?);
+    figures.push(Figure::lower("memory after the load", proportional_bytes(cluster.server_pid())?, "MB"));
+    cluster.stop()
 }
 
-async fn drive(access: &Access) -> Result<Vec<Figure>> {
-    let mut figures = reads::measure(access).await?;
-    figures.extend(watchers::measure(access).await?);
-    Ok(figures)
+/// Measures while the nodes renew their leases.
+fn drive<F: Future<Output = Result<Vec<Figure>>>>(
+    cluster: &Cluster,
+    access: Access,
+    measure: impl FnOnce(Access) -> F + Send + 'static,
+) -> Result<Vec<Figure>> {
+    inside(cluster.sandbox(), move || async move {
+        let renewing = renew(connect(&access)?);
+        tokio::select! {
+            failed = renewing => failed,
+            figures = measure(access) => figures,
+        }
+    })
 }
 
 /// Renews the nodes' leases, as that many nodes do. Ends only by failing.
