@@ -1,6 +1,7 @@
 //! What every cluster has from its first start: namespaces, roles, priority classes, and the
 //! services through which pods find the API and the DNS.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::try_join_all;
@@ -56,7 +57,11 @@ pub async fn ensure(registry: &Registry, endpoint: SocketAddr) -> Result<(), Sta
             {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
             {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}});
     create(registry, &core("services"), Some("kube-system"), dns).await?;
-    publish_endpoint(registry, endpoint).await
+    if registry.is_shared() {
+        // That is for all servers together to say: see `peers`.
+        return Ok(());
+    }
+    publish_endpoints(registry, &[endpoint]).await
 }
 
 /// Says whose certificates this server takes, for aggregated servers that ask the same.
@@ -79,14 +84,32 @@ pub async fn publish_authorities(
 }
 
 /// Says where the `kubernetes` service leads.
-async fn publish_endpoint(registry: &Registry, endpoint: SocketAddr) -> Result<(), Status> {
-    let address = endpoint.ip().to_string();
-    let endpoints = json!({"metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": endpoint.port(), "protocol": "TCP"}]}]});
-    put(registry, &Gvr::new("", "v1", "endpoints"), "default", endpoints).await?;
+pub(crate) async fn publish_endpoints(registry: &Registry, endpoints: &[SocketAddr]) -> Result<(), Status> {
+    let port = |endpoint: &SocketAddr| json!([{"name": "https", "port": endpoint.port(), "protocol": "TCP"}]);
+    // Servers that listen on one port are in one subset.
+    let mut by_port: BTreeMap<u16, Vec<&SocketAddr>> = BTreeMap::new();
+    for endpoint in endpoints {
+        by_port.entry(endpoint.port()).or_default().push(endpoint);
+    }
+    let subsets: Vec<Value> = by_port
+        .values()
+        .map(|group| {
+            let addresses: Vec<Value> =
+                group.iter().map(|endpoint| json!({"ip": endpoint.ip().to_string()})).collect();
+            json!({"addresses": addresses, "ports": port(group[0])})
+        })
+        .collect();
+    let object = json!({"metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": subsets});
+    put(registry, &Gvr::new("", "v1", "endpoints"), "default", object).await?;
+    // A slice has one list of ports: that of most servers, which is that of all but in tests.
+    let Some(group) = by_port.values().max_by_key(|group| group.len()) else { return Ok(()) };
+    let found: Vec<Value> = group
+        .iter()
+        .map(|endpoint| json!({"addresses": [endpoint.ip().to_string()], "conditions": {"ready": true}}))
+        .collect();
     let slice = json!({"metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": "IPv4", "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": endpoint.port(), "protocol": "TCP"}]});
+        "addressType": "IPv4", "endpoints": found, "ports": port(group[0])});
     put(registry, &Gvr::new("discovery.k8s.io", "v1", "endpointslices"), "default", slice).await
 }
 

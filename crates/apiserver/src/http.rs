@@ -260,7 +260,10 @@ async fn resource(
             let agent = parts.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
             let mut context = Context::of_agent(user, agent.unwrap_or_default());
             let (query, headers) = (&query, &parts.headers);
+            // What another server acknowledged before counts here: that a namespace is there, or an object.
+            let fresh = server.registry.fresh().await;
             let answered = match route.verb {
+                _ if let Err(status) = fresh => Err(status),
                 Verb::Create => write::create(server, &route, query, headers, bytes, &mut context).await,
                 Verb::Update | Verb::Patch => {
                     write::update(server, &route, query, headers, bytes, &mut context).await

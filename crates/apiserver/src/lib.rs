@@ -43,10 +43,12 @@ pub mod fields;
 pub mod frames;
 pub mod http;
 pub mod identity;
+pub mod leadership;
 pub mod listener;
 pub mod local;
 pub mod metrics;
 pub mod outgoing;
+pub mod peers;
 pub mod proxy;
 pub mod registry;
 pub mod reload;
@@ -74,6 +76,7 @@ use identity::User;
 use identity::authentication::configuration::{ConfigurationError, Configured};
 use identity::authentication::{AuthenticationError, Authenticator, VerifiedToken};
 use identity::authorization::{Attributes, Decision};
+use leadership::Fence;
 use local::LocalBackend;
 use metrics::Metrics;
 use registry::Registry;
@@ -244,6 +247,11 @@ impl ApiServer {
     /// The API for a component of this process, under its own user.
     pub fn client(self: &Arc<Self>, user: User) -> Client {
         Client::new(Arc::new(LocalBackend::new(self.clone(), user)))
+    }
+
+    /// The same for one that leads: its writes happen only during its term.
+    pub fn client_of_leader(self: &Arc<Self>, user: User, fence: Fence) -> Client {
+        Client::new(Arc::new(LocalBackend::new(self.clone(), user).fenced(fence)))
     }
 
     /// Says where pods are reached; `None` ends the use of a node that stops.

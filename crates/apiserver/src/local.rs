@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::ApiServer;
 use crate::identity::User;
 use crate::identity::authorization::Attributes;
+use crate::leadership::Fence;
 use crate::registry::{Body, Context, Part, Place, Selection};
 use crate::route::ResourceRoute;
 use crate::watch::{Start, Watcher};
@@ -27,11 +28,17 @@ use crate::watch::{Start, Watcher};
 pub struct LocalBackend {
     server: Arc<ApiServer>,
     user: User,
+    /// What its writes depend on.
+    fence: Option<Fence>,
 }
 
 impl LocalBackend {
     pub fn new(server: Arc<ApiServer>, user: User) -> Self {
-        LocalBackend { server, user }
+        LocalBackend { server, user, fence: None }
+    }
+
+    pub fn fenced(self, fence: Fence) -> Self {
+        LocalBackend { fence: Some(fence), ..self }
     }
 
     fn authorize(
@@ -102,6 +109,7 @@ impl LocalBackend {
     fn context(&self) -> Context {
         let mut context = Context::new(self.user.clone());
         context.options.field_validation = FieldValidation::Ignore;
+        context.fence = self.fence.clone();
         context
     }
 }
@@ -120,6 +128,7 @@ impl Backend for LocalBackend {
     async fn get(&self, target: Target<'_>) -> Result<ObjectRef, Status> {
         self.authorize(Verb::Get, target.gvr, target.namespace, target.name, target.subresource)?;
         let registry = &self.server.registry;
+        registry.fresh().await?;
         let resource = registry.resource(target.gvr)?;
         match target.subresource {
             Some("scale") => {
@@ -154,6 +163,9 @@ impl Backend for LocalBackend {
         let registry = self.server.registry.clone();
         let resource = registry.resource(gvr)?;
         let selection = Selection::parse(&resource.def, namespace, options)?;
+        if options.revision.is_none() {
+            registry.fresh().await?;
+        }
         let start = options.revision.filter(|revision| *revision > 0).map_or(Start::Existing, Start::After);
         let watcher = Watcher::open(registry, resource, selection, start).await?;
         let batches = stream::unfold(Some(watcher), |watcher| async {

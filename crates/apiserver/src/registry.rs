@@ -15,7 +15,7 @@ use sampan_api::schema::FieldValidation;
 use sampan_api::table::{ResourceDef, Storage, Table};
 use sampan_api::{Gvr, Status};
 use sampan_client::{ListOptions, ObjectList};
-use sampan_storage::Store;
+use sampan_storage::{CommitError, Revision, Store, Write};
 use tokio::sync::watch;
 
 use crate::admission::policies::Policies;
@@ -28,6 +28,7 @@ use crate::fields::FieldReader;
 use crate::identity::User;
 use crate::identity::authentication::ServiceAccountTokens;
 use crate::identity::authorization::{self, PolicyRule};
+use crate::leadership::Fence;
 use crate::metrics::AdmissionMetrics;
 use crate::strategy::service::Allocators;
 
@@ -71,6 +72,8 @@ pub struct Context {
     default_manager: String,
     /// Whether a component of this process writes.
     in_process: bool,
+    /// What its commits depend on.
+    pub(crate) fence: Option<Fence>,
 }
 
 /// Query parameters of writes.
@@ -90,6 +93,7 @@ impl Context {
         Context {
             default_manager: managed::manager_of_user(&user.name),
             in_process: true,
+            fence: None,
             user,
             options: WriteOptions::default(),
             warnings: Vec::new(),
@@ -273,6 +277,31 @@ impl Registry {
         let resource = self.resource(gvr)?;
         let page = self.page(&resource, namespace, options, None).await?;
         Ok(ObjectList { items: page.items, revision: page.revision, continue_token: page.continue_token })
+    }
+
+    /// Whether other servers serve the same store.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Commits writes of a request, on condition of what its writer depends on.
+    async fn commit(&self, mut writes: Vec<Write>, context: &Context) -> Result<Revision, CommitError> {
+        writes.extend(context.fence.as_ref().map(Fence::check));
+        self.store.commit_all(writes).await
+    }
+
+    /// Waits until the caches show whatever any server of this cluster acknowledged before: what a read
+    /// without a revision promises. Costs nothing where this server is the only one.
+    pub async fn fresh(&self) -> Result<(), Status> {
+        if self.store.is_shared() {
+            let revision = self.store.revision().await.map_err(write::store_status)?;
+            self.caches.applied(revision).await;
+        }
+        Ok(())
     }
 
     /// Whether an object exists, for hooks that refer to others.

@@ -90,13 +90,15 @@ pub struct Rotation {
 /// What the routes work on.
 #[derive(Clone)]
 struct Keys {
+    /// Other servers have the same files, and would go on with the old ones.
+    shared: bool,
     pki: Arc<Pki>,
     tokens: Arc<ServiceAccountTokens>,
 }
 
 /// The routes of the admin socket about certificates.
-pub fn routes(pki: Arc<Pki>, tokens: Arc<ServiceAccountTokens>) -> Router {
-    Router::new().route("/certificates/rotate", post(rotate)).with_state(Keys { pki, tokens })
+pub fn routes(pki: Arc<Pki>, tokens: Arc<ServiceAccountTokens>, shared: bool) -> Router {
+    Router::new().route("/certificates/rotate", post(rotate)).with_state(Keys { shared, pki, tokens })
 }
 
 async fn rotate(State(keys): State<Keys>, Json(asked): Json<Rotation>) -> (StatusCode, Json<Value>) {
@@ -110,6 +112,10 @@ async fn rotate(State(keys): State<Keys>, Json(asked): Json<Rotation>) -> (Statu
 
 impl Keys {
     fn rotate(&self, asked: Rotation) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.shared,
+            "several servers share these keys through etcd; see docs/high-availability.md for how to rotate them"
+        );
         let step = match asked.step {
             Step::Begin => RotationStep::Begin,
             Step::Finish => RotationStep::Finish,

@@ -2,7 +2,7 @@
 //!
 //! Raw values come from both (flags win); unknown fields of the file are refused by name.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,10 +20,12 @@ use crate::logging::LogFormat;
 mod audit;
 mod authentication;
 mod authorization;
+mod storage;
 
 pub use audit::{Audit, RawAudit};
 pub use authentication::{Authentication, RawAuthentication};
 pub use authorization::{Authorization, RawAuthorization};
+pub use storage::{RawStorage, Storage};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -39,6 +41,10 @@ pub struct RawConfig {
     /// Address and port of the API [default: 127.0.0.1:6443]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+    /// Address at which the other servers' pods reach this one [default: that of --listen, if it is not
+    /// loopback]
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise_address: Option<String>,
     /// Further name or address in the serving certificate; may be repeated
     #[arg(long, value_name = "NAME")]
     pub tls_san: Vec<String>,
@@ -75,6 +81,9 @@ pub struct RawConfig {
     /// Watches that one user may have open [default: 10000]
     #[arg(long, value_name = "COUNT")]
     pub max_watches_per_user: Option<u32>,
+    /// Where the cluster's state is kept
+    #[command(flatten)]
+    pub storage: RawStorage,
     /// Whose credentials are accepted
     #[command(flatten)]
     pub authentication: RawAuthentication,
@@ -110,6 +119,8 @@ pub struct RawConfig {
 pub struct Config {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    pub advertise_address: Option<IpAddr>,
+    pub storage: Storage,
     pub tls_san: Vec<String>,
     pub node_name: String,
     pub cluster_cidr: IpNet,
@@ -163,6 +174,8 @@ impl RawConfig {
         RawConfig {
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
+            advertise_address: self.advertise_address.or(other.advertise_address),
+            storage: self.storage.or(other.storage),
             tls_san: list(self.tls_san, other.tls_san),
             node_name: self.node_name.or(other.node_name),
             cluster_cidr: self.cluster_cidr.or(other.cluster_cidr),
@@ -195,6 +208,13 @@ impl RawConfig {
         let listen: SocketAddr = listen
             .parse()
             .with_context(|| format!("listen: {listen:?} is not ADDRESS:PORT, as 127.0.0.1:6443 is"))?;
+        let advertise_address = self
+            .advertise_address
+            .map(|text| {
+                text.parse()
+                    .with_context(|| format!("advertiseAddress: {text:?} is no address, as 10.0.0.1 is"))
+            })
+            .transpose()?;
         let cluster = text(self.cluster_cidr, "10.42.0.0/16");
         let cluster_cidr: IpNet = cluster
             .parse()
@@ -259,6 +279,8 @@ impl RawConfig {
         Ok(Config {
             data_dir: std::path::absolute(self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()))?,
             listen,
+            advertise_address,
+            storage: self.storage.check()?,
             tls_san: self.tls_san,
             node_name,
             cluster_cidr,
@@ -344,6 +366,8 @@ mod tests {
             assert!(error.contains(field), "{error}");
         };
         check("listen: here", "listen");
+        check("advertiseAddress: here", "advertiseAddress");
+        check("storage: {place: redis://a}", "storage");
         check("clusterCidr: 10.42.0.0", "clusterCidr");
         check("serviceCidr: 10.43.0.0/8", "serviceCidr");
         check("serviceCidr: 10.42.0.0/16", "overlap");

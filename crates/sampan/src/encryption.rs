@@ -124,6 +124,12 @@ impl AtRest {
     /// own, the keys are not ours: then whatever is not stored as it says is.
     pub async fn rotate(&self) -> Result<Rewritten> {
         if self.file.is_none() {
+            if self.store.is_shared() {
+                bail!(
+                    "other servers have the same keys, and would not read what a new one encrypts; to rotate, start all \
+                     servers with --encryption-provider-config and change that file on each, as Kubernetes does"
+                );
+            }
             let _turn = self.turn.lock().await;
             let keys = self.keys.read().clone().context("this server has no key file")?;
             self.use_keys(keys.with_new_key()?).await;

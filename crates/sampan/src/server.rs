@@ -13,22 +13,27 @@ use sampan_apiserver::authorization::Authorizers;
 use sampan_apiserver::identity::User;
 use sampan_apiserver::identity::authentication::ServiceAccountTokens;
 use sampan_apiserver::identity::pki::{Pki, PkiConfig};
+use sampan_apiserver::leadership::{Elector, Fence, unique_identity};
+use sampan_apiserver::peers::Peer;
 use sampan_apiserver::registry::Registry;
 use sampan_apiserver::strategy::service::Allocators;
 use sampan_apiserver::{ApiServer, Surroundings, bootstrap, listener};
-use sampan_base::drain::Tasks;
-use sampan_base::readiness::Readiness;
+use sampan_base::drain::{Shutdown, Tasks};
+use sampan_base::readiness::{Gate, Readiness};
 use sampan_client::{Client, QueueFamilies};
 use sampan_controllers::{Authority, ControllersConfig, Identities};
 use sampan_scheduler::{SchedulerConfig, SchedulerMetrics};
-use sampan_storage::{Options, RedbStore, Store};
+use sampan_storage::etcd::EtcdOptions;
+use sampan_storage::{EtcdStore, Options, RedbStore, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::StorageRoutes;
 use crate::certificates::{self, ClusterAuthority};
-use crate::config::{Audit, Config};
+use crate::cluster_identity;
+use crate::config::{Audit, Config, Storage};
 use crate::encryption::AtRest;
+use crate::leading::lead;
 use crate::node_role::{self, Clients, NodeRole};
 
 /// How long components have to end after a signal.
@@ -60,16 +65,26 @@ async fn serve(config: Config) -> Result<()> {
     // The network stands before anything listens on it.
     let network = node_role::set_up_network(&config);
     let (store, images) = tokio::try_join!(open_store(&config), node_role::open_images(&config))?;
-    let inner: Arc<dyn Store> = Arc::new(store);
+    let inner: Arc<dyn Store> = store;
+    if inner.is_shared() {
+        cluster_identity::check_before(&*inner, &config.data_dir).await?;
+    }
     let at_rest = AtRest::open(&config, inner.clone()).await?;
     let store: Arc<dyn Store> = at_rest.store.clone();
     tasks.spawn_until_shutdown("encryption", at_rest.clone().follow());
     network.await?;
     let (server, pki) = start_api(&config, &at_rest, &mut tasks, &readiness).await?;
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
-    let routes = certificates::routes(pki.clone(), server.registry.tokens.clone());
+    let routes = certificates::routes(pki.clone(), server.registry.tokens.clone(), inner.is_shared());
     let authority = Arc::new(ClusterAuthority { pki, longest: config.cluster_signing_duration });
-    start_control(&server, authority, &mut tasks, &readiness);
+    let identity = unique_identity(&config.node_name);
+    if server.registry.is_shared() {
+        let endpoint = SocketAddr::new(advertised(&config), config.listen.port());
+        let registry = server.registry.clone();
+        let peer = Peer::new(registry, &config.node_name, identity.clone(), endpoint)?;
+        tasks.spawn("peers", peer.run(tasks.shutdown()));
+    }
+    start_control(&server, authority, &mut tasks, &readiness, &identity);
     let clients = Clients {
         node: server.client(User::node(&config.node_name)),
         proxy: server.client(User::component("system:kube-proxy", &[])),
@@ -103,38 +118,73 @@ async fn serve(config: Config) -> Result<()> {
 /// accounts need not exist.
 struct Components {
     server: Arc<ApiServer>,
+    /// What their writes depend on, where another server may take their place.
+    fence: Option<Fence>,
+}
+
+impl Components {
+    fn client(&self, user: User) -> Client {
+        match &self.fence {
+            None => self.server.client(user),
+            Some(fence) => self.server.client_of_leader(user, fence.clone()),
+        }
+    }
 }
 
 impl Identities for Components {
     fn manager(&self) -> Client {
-        self.server.client(User::component("system:kube-controller-manager", &[]))
+        self.client(User::component("system:kube-controller-manager", &[]))
     }
 
     fn service_account(&self, name: &str) -> Client {
-        self.server.client(User::service_account("kube-system", name, ""))
+        self.client(User::service_account("kube-system", name, ""))
     }
 }
 
-/// Starts the scheduler and the controllers.
+/// Starts the scheduler and the controllers: at once where this server is the only one, and otherwise
+/// whenever it leads.
 fn start_control(
     server: &Arc<ApiServer>,
     authority: Arc<dyn Authority>,
     tasks: &mut Tasks,
     readiness: &Readiness,
+    identity: &str,
 ) {
-    let (gate, shutdown) = (readiness.gate("scheduler"), tasks.shutdown());
-    let scheduler = server.client(User::component("system:kube-scheduler", &[]));
     let metrics = server.metrics.registry();
-    let config = SchedulerConfig { metrics: SchedulerMetrics::new(metrics), ..SchedulerConfig::default() };
-    tasks.spawn("scheduler", async move {
-        sampan_scheduler::run(scheduler, config, || gate.open(), shutdown.requested()).await;
-    });
-    let (gate, shutdown) = (readiness.gate("controllers"), tasks.shutdown());
-    let identities = Components { server: server.clone() };
-    let config = ControllersConfig { authority, queues: QueueFamilies::new(metrics) };
-    tasks.spawn("controllers", async move {
-        sampan_controllers::run(identities, config, || gate.open(), shutdown).await;
-    });
+    let metrics_of_scheduler = SchedulerMetrics::new(metrics);
+    let of = server.clone();
+    let scheduler = move |fence: Option<Fence>, gate: Option<Gate>, shutdown: Shutdown| {
+        let components = Components { server: of.clone(), fence };
+        let client = components.client(User::component("system:kube-scheduler", &[]));
+        let config = SchedulerConfig { metrics: metrics_of_scheduler.clone(), ..SchedulerConfig::default() };
+        async move {
+            let ready = || gate.map(Gate::open).unwrap_or_default();
+            sampan_scheduler::run(client, config, ready, shutdown.requested()).await;
+        }
+    };
+    let queues = QueueFamilies::new(metrics);
+    let of = server.clone();
+    let controllers = move |fence: Option<Fence>, gate: Option<Gate>, shutdown: Shutdown| {
+        let components = Components { server: of.clone(), fence };
+        let config = ControllersConfig { authority: authority.clone(), queues: queues.clone() };
+        async move {
+            let ready = || gate.map(Gate::open).unwrap_or_default();
+            sampan_controllers::run(components, config, ready, shutdown).await;
+        }
+    };
+    let (scheduler_gate, controllers_gate) = (readiness.gate("scheduler"), readiness.gate("controllers"));
+    if !server.registry.is_shared() {
+        tasks.spawn("scheduler", scheduler(None, Some(scheduler_gate), tasks.shutdown()));
+        tasks.spawn("controllers", controllers(None, Some(controllers_gate), tasks.shutdown()));
+        return;
+    }
+    let elector = |lease| Elector::new(server.registry.clone(), lease, identity.to_owned());
+    let work = move |fence, gate, shutdown| scheduler(Some(fence), gate, shutdown);
+    let election = elector("kube-scheduler");
+    tasks.spawn("scheduler", lead("scheduler", election, scheduler_gate, tasks.shutdown(), work));
+    let work = move |fence, gate, shutdown| controllers(Some(fence), gate, shutdown);
+    let election = elector("kube-controller-manager");
+    tasks.spawn("controllers", lead("controllers", election, controllers_gate, tasks.shutdown(), work));
 }
 
 /// The embedded store of a data directory.
@@ -142,7 +192,16 @@ pub fn store_path(data_dir: &Path) -> PathBuf {
     data_dir.join("store").join("sampan.redb")
 }
 
-async fn open_store(config: &Config) -> Result<RedbStore> {
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    let members = match &config.storage {
+        Storage::Embedded => return Ok(Arc::new(open_embedded(config).await?)),
+        Storage::Etcd(members) => members.clone(),
+    };
+    let store = EtcdStore::open(members, EtcdOptions::default()).await;
+    Ok(Arc::new(store.context("cannot use the etcd cluster that --storage names")?))
+}
+
+async fn open_embedded(config: &Config) -> Result<RedbStore> {
     let path = store_path(&config.data_dir);
     std::fs::create_dir_all(path.parent().expect("is below the data directory"))?;
     let options = Options::default();
@@ -169,6 +228,9 @@ async fn start_api(
         },
         Timestamp::now(),
     )?);
+    if at_rest.store.is_shared() {
+        cluster_identity::claim(&*at_rest.store, &config.data_dir).await?;
+    }
     let token_config = config.authentication.tokens.clone();
     let tokens = Arc::new(pki.with_token_keys(|keys| ServiceAccountTokens::new(token_config, keys))?);
     let allocators = Allocators::new(config.service_range, config.node_ports.clone());
@@ -226,6 +288,14 @@ async fn start_api(
     }
     gate.open();
     Ok((server, pki))
+}
+
+/// The address at which other servers' pods reach this one.
+fn advertised(config: &Config) -> IpAddr {
+    let listen = config.listen.ip();
+    let inside = node_role::network(config).gateway();
+    let default = if listen.is_loopback() || listen.is_unspecified() { inside } else { listen };
+    config.advertise_address.unwrap_or(default)
 }
 
 /// The address at which clients on this machine reach a socket.

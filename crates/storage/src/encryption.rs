@@ -164,6 +164,11 @@ fn unreadable(key: &str, error: &TransformError) -> StoreError {
     StoreError::Transform { key: key.into(), reason: error.to_string() }
 }
 
+/// The digest by which files are compared without showing them.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().to_vec()
+}
+
 /// Whether a store holds values under keys of a key file: then a missing file must not be replaced by a
 /// new one.
 pub async fn holds_local_values(store: &dyn Store) -> Result<bool, StoreError> {

@@ -49,6 +49,9 @@ pub enum CommitError {
     /// The expectation of the write at `index` does not hold; `current` is what the key holds.
     #[error("write {index} does not match: {}", Current(current.as_deref()))]
     Mismatch { index: usize, current: Option<Box<Entry>> },
+    /// The same of a write that only checks ([`crate::Change::Keep`]): what the whole commit depends on.
+    #[error("what the commit depends on does not hold: {}", Current(current.as_deref()))]
+    Check { index: usize, current: Option<Box<Entry>> },
     #[error("write {index} is invalid: {fault}")]
     Invalid { index: usize, fault: WriteFault },
     /// A commit has between one and `limit` writes.

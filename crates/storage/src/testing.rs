@@ -91,12 +91,12 @@ async fn checks(store: &dyn Store) {
     assert_eq!((entry.revision, entry.version), (fence, 1), "a check changes nothing");
     let moved = store.commit(Write::put("/k/fence", "2")).await.expect("any");
     match store.commit_all(behind(Expect::Revision(fence))).await {
-        Err(CommitError::Mismatch { index: 1, current: Some(entry) }) => assert_eq!(entry.revision, moved),
+        Err(CommitError::Check { index: 1, current: Some(entry) }) => assert_eq!(entry.revision, moved),
         other => panic!("{other:?}"),
     }
     store.commit(Write::delete("/k/fence", Expect::Any)).await.expect("exists");
     match store.commit_all(behind(Expect::Revision(moved))).await {
-        Err(CommitError::Mismatch { index: 1, current: None }) => {}
+        Err(CommitError::Check { index: 1, current: None }) => {}
         other => panic!("{other:?}"),
     }
     store.commit_all(behind(Expect::Absent)).await.expect("it is absent");

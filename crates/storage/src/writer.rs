@@ -237,6 +237,9 @@ fn check(
             Change::Put(_) | Change::Keep => true,
             Change::Delete => current.is_some(),
         };
+        if !expected && write.change == Change::Keep {
+            return Ok(Err(CommitError::Check { index, current: current.map(Box::new) }));
+        }
         if !(expected && possible) {
             return Ok(Err(CommitError::Mismatch { index, current: current.map(Box::new) }));
         }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::command::{DEADLINE, Output, Running};
+use crate::etcd::{Etcd, Member};
 use crate::sandbox::{Sandbox, beside_this_program};
 use crate::terminal::Terminal;
 
@@ -25,6 +26,8 @@ pub const API: &str = "127.0.0.1:6443";
 pub struct Cluster {
     // Dropped before the sandbox, whose end is the end of its process.
     server: Option<Server>,
+    /// Where the state is kept when that is not the server's own file.
+    etcd: Option<Etcd>,
     program: PathBuf,
     arguments: Vec<String>,
     sandbox: Sandbox,
@@ -32,7 +35,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts one and waits until it is ready. `SAMPAN_BIN` names the program to test; otherwise it is the
-    /// one beside the test.
+    /// one beside the test. With `SAMPAN_TEST_STORAGE=etcd`, its state is in an etcd.
     pub fn start() -> Result<Cluster> {
         Cluster::start_with(&[])
     }
@@ -44,8 +47,15 @@ impl Cluster {
             None => beside_this_program("sampan")?,
         };
         let sandbox = Sandbox::start()?;
-        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let mut cluster = Cluster { server: None, program, arguments, sandbox };
+        let mut arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let etcd = if std::env::var("SAMPAN_TEST_STORAGE").is_ok_and(|storage| storage == "etcd") {
+            let member = Member::alone();
+            arguments.extend(["--storage".to_owned(), format!("etcd://{}", member.client())]);
+            Some(Etcd::start(&sandbox, &member, std::slice::from_ref(&member))?)
+        } else {
+            None
+        };
+        let mut cluster = Cluster { server: None, etcd, program, arguments, sandbox };
         std::fs::create_dir(cluster.sandbox.directory().join("home"))?;
         cluster.start_server()?;
         Ok(cluster)
@@ -152,6 +162,11 @@ impl Cluster {
         found
     }
 
+    /// The process of etcd where the state is there, as the host numbers it.
+    pub fn etcd_pid(&self) -> Option<i32> {
+        self.etcd.as_ref().and_then(|etcd| etcd.pid().ok())
+    }
+
     /// The server's process, as the host numbers it.
     pub fn server_pid(&self) -> i32 {
         self.server.as_ref().expect("the server runs").pid()
@@ -191,6 +206,7 @@ impl Cluster {
             Some(server) => Some(server.end(Signal::SIGTERM)?),
             None => None,
         };
+        drop(self.etcd.take());
         let left = self.sandbox.stop()?;
         if !left.is_empty() {
             bail!("left behind: {left:#?}");

@@ -14,6 +14,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod etcd;
 pub mod image;
 pub mod load;
 pub mod sandbox;

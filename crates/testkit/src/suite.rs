@@ -153,7 +153,9 @@ fn leftovers(cluster: &Cluster) -> Result<Vec<String>> {
     left.retain(|path| path.starts_with(&directory));
     let processes = cluster.sandbox().processes()?.into_iter();
     left.extend(
-        processes.filter(|(pid, _)| *pid != server).map(|(pid, line)| format!("process {pid}: {line}")),
+        processes
+            .filter(|(pid, _)| *pid != server && Some(*pid) != cluster.etcd_pid())
+            .map(|(pid, line)| format!("process {pid}: {line}")),
     );
     for root in cluster.sandbox().cgroups()? {
         pod_cgroups(&root, &mut left);

@@ -23,6 +23,11 @@ pub async fn get(
     let resource = server.registry.resource(&route.gvr)?;
     let accepted = accepted(headers, query, Offer::for_route(&resource.def, route))?;
     let (namespace, name) = (route.namespace.as_deref(), route.name.as_deref().unwrap_or_default());
+    match options::revision(query)? {
+        None => server.registry.fresh().await?,
+        Some(0) => {}
+        Some(revision) => server.registry.wait_for_revision(revision).await?,
+    }
     if let Some(subresource) = route.subresource.as_deref() {
         let subresource = resource.def.subresource(subresource).ok_or_else(Status::no_such_route)?;
         match &subresource.role {
@@ -35,9 +40,6 @@ pub async fn get(
                 return Err(Status::method_not_allowed(&route.gvr, "get"));
             }
         }
-    }
-    if let Some(revision) = options::revision(query)?.filter(|revision| *revision > 0) {
-        server.registry.wait_for_revision(revision).await?;
     }
     let object = server.registry.get(&route.gvr, namespace, name)?;
     let object = server.registry.in_version(&resource, object).await?;

@@ -53,6 +53,9 @@ pub async fn watch(
         list.field_selector = Some(format!("metadata.name={name}"));
     }
     let selection = Selection::parse(&resource.def, route.namespace.as_deref(), &list)?;
+    if list.revision.is_none() {
+        server.registry.fresh().await?;
+    }
     let start = match (list.revision, asked.send_initial) {
         (Some(revision), Some(true)) if revision > 0 => {
             server.registry.wait_for_revision(revision).await?;

@@ -147,7 +147,7 @@ impl Registry {
 
     /// Reads what is stored of a definition's objects.
     async fn fill_cache(&self, followed: &Followed) -> Result<(), StartError> {
-        let snapshot = self.store.list(&format!("{}/", followed.prefix)).await?;
+        let snapshot = self.stored(&format!("{}/", followed.prefix)).await?;
         let mut normaliser = Normaliser::default();
         normaliser.add(followed);
         let fields = followed.entries.first().map(|entry| entry.fields.clone()).unwrap_or_default();

@@ -73,10 +73,10 @@ impl Registry {
                 }
             };
             let committed = match &marked {
-                None => self.remove(resource, &key, &stored).await,
+                None => self.remove(resource, &key, &stored, context).await,
                 Some(value) => {
                     let (key, revision) = (resource.storage_key(&key), stored.header.revision);
-                    self.store.commit(Write::update(key, revision, value.clone())).await
+                    self.commit(vec![Write::update(key, revision, value.clone())], context).await
                 }
             };
             match committed {
@@ -127,7 +127,7 @@ impl Registry {
         key: &str,
         stored: &ObjectRef,
     ) -> Result<Revision, CommitError> {
-        self.remove(resource, key, stored).await
+        self.store.commit(Write::delete(resource.storage_key(key), unchanged(stored))).await
     }
 
     pub(super) async fn remove(
@@ -135,8 +135,9 @@ impl Registry {
         resource: &Resource,
         key: &str,
         stored: &ObjectRef,
+        context: &Context,
     ) -> Result<Revision, CommitError> {
-        self.store.commit(Write::delete(resource.storage_key(key), unchanged(stored))).await
+        self.commit(vec![Write::delete(resource.storage_key(key), unchanged(stored))], context).await
     }
 }
 

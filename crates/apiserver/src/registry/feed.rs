@@ -2,18 +2,21 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sampan_storage::{EventKind, WatchError};
+use sampan_storage::{EventKind, Snapshot, StoreError, WatchError};
 
 use super::{Registry, StartError, definitions};
 
+/// How long to wait for a store that cannot be reached.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 /// The prefix of every key.
 const ROOT: &str = "/registry/";
 
 impl Registry {
     /// Reads a snapshot of the store into the caches.
     pub(super) async fn load(&self) -> Result<(), StartError> {
-        let snapshot = self.store.list(ROOT).await?;
+        let snapshot = self.stored(ROOT).await?;
         let definitions = snapshot.entries.iter().filter_map(|entry| {
             let name = definitions::name_of(&entry.key)?;
             Some((name, &entry.value))
@@ -54,6 +57,19 @@ impl Registry {
                     };
                 }
                 Some(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What is stored below a prefix, waited for while the store cannot be reached.
+    pub(super) async fn stored(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        loop {
+            match self.store.list(prefix).await {
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    tracing::warn!(%error, "the caches wait for the store");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
+                ended => return ended,
             }
         }
     }

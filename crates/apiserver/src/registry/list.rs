@@ -178,8 +178,10 @@ impl Registry {
         revision_match: Option<RevisionMatch>,
     ) -> Result<(Snapshot, u64), Status> {
         let asked = options.revision.unwrap_or(0);
-        if asked > 0 {
-            self.wait_for_revision(asked).await?;
+        match options.revision {
+            None => self.fresh().await?,
+            Some(0) => {}
+            Some(asked) => self.wait_for_revision(asked).await?,
         }
         // A page of a revision is of that very one, unless the client says that a later one will do.
         let exact = match revision_match {

@@ -123,7 +123,7 @@ impl Registry {
                 return Object::parse(value).map(Arc::new).map_err(Status::internal);
             }
             let write = Write::create(resource.storage_key(&key), value.clone());
-            match self.store.commit_all(charge.with(write)).await {
+            match self.commit(charge.with(write), context).await {
                 Ok(revision) => {
                     reserved.keep();
                     let written = self.written(resource, &key, &value, revision).await?;
@@ -234,12 +234,12 @@ impl Registry {
                 return Object::parse(bytes).map(Arc::new).map_err(Status::internal);
             }
             let committed = if removes {
-                self.remove(resource, &key, &stored).await
+                self.remove(resource, &key, &stored, context).await
             } else if same_but_revision(&stored, &value) {
                 return self.in_version(resource, stored).await;
             } else {
                 let write = Write::update(resource.storage_key(&key), stored.header.revision, value.clone());
-                self.store.commit_all(charge.with(write)).await
+                self.commit(charge.with(write), context).await
             };
             match committed {
                 Ok(revision) => {
@@ -414,6 +414,9 @@ fn refuse_invalid(resource: &Resource, object: &Value, faults: Vec<Cause>) -> Re
 pub(super) fn commit_status(error: CommitError) -> Status {
     match error {
         CommitError::Mismatch { .. } => Status::failure(409, "Conflict", error.to_string()),
+        CommitError::Check { .. } => {
+            Status::failure(409, "Conflict", "the writer does not lead any more: another server does")
+        }
         CommitError::Invalid { .. } | CommitError::Size { .. } | CommitError::Count { .. } => {
             Status::failure(413, "RequestEntityTooLarge", error.to_string())
         }
@@ -429,8 +432,20 @@ pub(super) fn store_status(error: StoreError) -> Status {
             "InsufficientStorage",
             format!("{error}: free some disk space; writes then go on"),
         ),
+        StoreError::Full { .. } => Status::failure(
+            507,
+            "InsufficientStorage",
+            format!("{error}: compact and defragment it (sampan storage compact); writes then go on"),
+        ),
+        // Neither "it was done" nor "it was not" would be true.
+        StoreError::Unknown { .. } => Status::timeout(error.to_string()),
+        StoreError::Unavailable { .. } => Status::unavailable(error.to_string()),
         StoreError::Closed => Status::unavailable("the server is shutting down"),
-        error => Status::internal(error),
+        StoreError::Io { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Format { .. }
+        | StoreError::Transform { .. }
+        | StoreError::Locked { .. } => Status::internal(error),
     }
 }
 

@@ -139,6 +139,15 @@ impl KeyFile {
         self.keys.iter().map(|key| key.name.as_str())
     }
 
+    /// Tells key files apart without showing a key.
+    pub fn fingerprint(&self) -> String {
+        let mut all = Vec::new();
+        for key in &self.keys {
+            all.extend_from_slice(format!("{}:{}\n", key.name, key.secret).as_bytes());
+        }
+        BASE64.encode(super::sha256(&all))
+    }
+
     /// What encrypts with these keys. It still reads what keys encrypted that this process forgot.
     pub fn provider(&self) -> Provider {
         let key = |stored: &StoredKey| {

@@ -77,6 +77,7 @@ impl EncryptedStore {
                 Err(
                     error @ (CommitError::Invalid { .. }
                     | CommitError::Count { .. }
+                    | CommitError::Check { .. }
                     | CommitError::Size { .. }),
                 ) => {
                     return Err(StoreError::Transform { key: entry.key, reason: error.to_string() });
@@ -148,6 +149,10 @@ impl Store for EncryptedStore {
             Err(CommitError::Mismatch { index, current: Some(current) }) => {
                 let current = self.open_entry(*current).await?;
                 Err(CommitError::Mismatch { index, current: Some(Box::new(current)) })
+            }
+            Err(CommitError::Check { index, current: Some(current) }) => {
+                let current = self.open_entry(*current).await?;
+                Err(CommitError::Check { index, current: Some(Box::new(current)) })
             }
             result => result,
         }

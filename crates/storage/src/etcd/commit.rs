@@ -187,7 +187,10 @@ fn read(answer: &Bytes, writes: &[Write], taken: &Taken<'_>) -> Result<Outcome, 
     for (index, (write, found)) in writes.iter().zip(read).enumerate() {
         if !holds(condition(write), found.as_ref()) {
             let current = found.and_then(KeyValue::into_entry).map(Box::new);
-            return Ok(Outcome::Refused(CommitError::Mismatch { index, current }));
+            return Ok(Outcome::Refused(match write.change {
+                Change::Keep => CommitError::Check { index, current },
+                Change::Put(_) | Change::Delete => CommitError::Mismatch { index, current },
+            }));
         }
     }
     Err(CallError::Protocol("it refuses a transaction whose conditions hold"))
