@@ -55,6 +55,18 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// Tells what a write of its holder came to, for those who want to see who wrote when.
+    pub(crate) fn note(&self, committed: &Result<Revision, CommitError>) {
+        let (term, began) = (&self.key, self.revision);
+        match committed {
+            Ok(revision) => tracing::debug!(target: "sampan::fence", %term, began, revision, "wrote"),
+            Err(CommitError::Check { .. }) => {
+                tracing::debug!(target: "sampan::fence", %term, began, "refused, since the term is over");
+            }
+            Err(_) => {}
+        }
+    }
+
     pub(crate) fn check(&self) -> Write {
         Write::check(self.key.clone(), Expect::Revision(self.revision))
     }

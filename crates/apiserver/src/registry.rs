@@ -291,7 +291,11 @@ impl Registry {
     /// Commits writes of a request, on condition of what its writer depends on.
     async fn commit(&self, mut writes: Vec<Write>, context: &Context) -> Result<Revision, CommitError> {
         writes.extend(context.fence.as_ref().map(Fence::check));
-        self.store.commit_all(writes).await
+        let committed = self.store.commit_all(writes).await;
+        if let Some(fence) = &context.fence {
+            fence.note(&committed);
+        }
+        committed
     }
 
     /// Waits until the caches show whatever any server of this cluster acknowledged before: what a read

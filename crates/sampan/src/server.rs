@@ -223,7 +223,7 @@ async fn start_api(
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             server_url: format!("https://{address}"),
             service_addresses: vec![config.service_range.address(1).into()],
-            extra_names: config.tls_san.clone(),
+            extra_names: serving_names(config),
             lives: config.lives,
         },
         Timestamp::now(),
@@ -288,6 +288,16 @@ async fn start_api(
     }
     gate.open();
     Ok((server, pki))
+}
+
+/// The names that clients may know this server by, beyond those that every server has.
+fn serving_names(config: &Config) -> Vec<String> {
+    let mut names = config.tls_san.clone();
+    names.push(advertised(config).to_string());
+    if !config.listen.ip().is_unspecified() {
+        names.push(config.listen.ip().to_string());
+    }
+    names
 }
 
 /// The address at which other servers' pods reach this one.

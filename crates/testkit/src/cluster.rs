@@ -16,7 +16,7 @@ use crate::sandbox::{Sandbox, beside_this_program};
 use crate::terminal::Terminal;
 
 pub use namespace::Namespace;
-use server::Server;
+pub(crate) use server::Server;
 
 /// Where the API listens, inside.
 pub const API: &str = "127.0.0.1:6443";

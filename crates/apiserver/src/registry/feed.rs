@@ -87,8 +87,11 @@ impl Registry {
             if let Err(error) = self.caches.apply(&event.key, value, event.revision) {
                 tracing::error!(error = %error, "an event of the store was left out");
             }
-            if value.is_none() {
-                self.allocators.deleted(&event.key);
+            match value {
+                None => self.allocators.deleted(&event.key),
+                // Where this server is the only one, it knows what it stored.
+                Some(value) if self.is_shared() => self.allocators.stored(&event.key, value),
+                Some(_) => {}
             }
         }
         if let Some(last) = batch.last() {

@@ -105,6 +105,7 @@ impl Registry {
             rules::complete(resource, &mut object);
         }
         strategy::prepare_create(resource, &mut object, &context.user);
+        let mut guard = strategy::service::guard(self, resource).await.map_err(store_status)?;
         let reserved = self.allocators.reserve(resource, &mut object, None)?;
         let faults = rules::faults_of_new(resource, &object);
         refuse_invalid(resource, &object, faults)?;
@@ -122,8 +123,9 @@ impl Registry {
                 }
                 return Object::parse(value).map(Arc::new).map_err(Status::internal);
             }
-            let write = Write::create(resource.storage_key(&key), value.clone());
-            match self.commit(charge.with(write), context).await {
+            let mut writes = charge.with(Write::create(resource.storage_key(&key), value.clone()));
+            writes.extend(reserved.guarded(guard));
+            match self.commit(writes, context).await {
                 Ok(revision) => {
                     reserved.keep();
                     let written = self.written(resource, &key, &value, revision).await?;
@@ -132,8 +134,14 @@ impl Registry {
                 Err(CommitError::Mismatch { index: 0, .. }) => {
                     return Err(Status::already_exists(&def.gvr, &name));
                 }
-                // A quota changed since the write was charged to it.
-                Err(CommitError::Mismatch { current, .. }) => self.seen(current.as_deref()).await?,
+                // A quota changed since the write was charged to it, or another server allocated something.
+                Err(CommitError::Mismatch { current, .. }) => {
+                    self.seen(current.as_deref()).await?;
+                    guard = strategy::service::guard(self, resource).await.map_err(store_status)?;
+                    if guard.is_some() && !reserved.is_free() {
+                        return Err(Status::too_many_requests("another server took the same; try again", 1));
+                    }
+                }
                 Err(error) => return Err(commit_status(error)),
             }
         }
@@ -224,6 +232,7 @@ impl Registry {
             if expected.is_some_and(|revision| revision != stored.header.revision) {
                 return Err(Status::modified(&resource.def.gvr, name));
             }
+            let guard = strategy::service::guard(self, resource).await.map_err(store_status)?;
             let reserved = self.prepare_update(resource, place, &mut new, &old, context).await?;
             super::managed::keep_times(&mut new, &old);
             let charge = self.charge_update(resource, place, &new, &old).await?;
@@ -239,7 +248,9 @@ impl Registry {
                 return self.in_version(resource, stored).await;
             } else {
                 let write = Write::update(resource.storage_key(&key), stored.header.revision, value.clone());
-                self.commit(charge.with(write), context).await
+                let mut writes = charge.with(write);
+                writes.extend(reserved.guarded(guard));
+                self.commit(writes, context).await
             };
             match committed {
                 Ok(revision) => {

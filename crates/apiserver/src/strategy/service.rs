@@ -1,7 +1,9 @@
 //! Services: cluster IPs and node ports.
 //!
 //! Both are taken from ranges under one lock, reserved before the commit and given back when it
-//! does not happen. What is taken is known from the services themselves: nothing else is stored.
+//! does not happen. What is taken is known from the services themselves. Where other servers take from the
+//! same ranges, a write that takes something also writes a guard ([`GUARD`]), on condition that nobody has
+//! since this server last knew all that was taken.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -10,12 +12,15 @@ use std::ops::RangeInclusive;
 use parking_lot::Mutex;
 use sampan_api::status::Cause;
 use sampan_api::{Gvr, Status};
+use sampan_storage::{Change, Expect, StoreError, Write};
 use serde_json::{Value, json};
 
 use crate::registry::{Registry, Resource};
 
 const SERVICES: Gvr = Gvr::new("", "v1", "services");
 const STORAGE_PREFIX: &str = "/registry/services/specs/";
+/// The key that every allocation of a server that is not alone writes.
+const GUARD: &str = "/sampan/allocations/services";
 
 /// An IPv4 range in CIDR form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,19 +123,56 @@ impl Reservation<'_> {
     }
 }
 
+impl Reservation<'_> {
+    /// The guard's write, where the service takes something that others might, too.
+    pub(crate) fn guarded(&self, guard: Option<Expect>) -> Option<Write> {
+        let expect = guard.filter(|_| self.fresh != Held::default())?;
+        Some(Write { key: GUARD.into(), expect, change: Change::Put(self.key.clone().into()) })
+    }
+
+    /// Whether no other service got any of it meanwhile.
+    pub(crate) fn is_free(&self) -> bool {
+        let taken = self.allocators.taken.lock();
+        !self.fresh.addresses.iter().any(|address| taken.is_held(|held| held.addresses.contains(address)))
+            && !self.fresh.ports.iter().any(|port| taken.is_held(|held| held.ports.contains(port)))
+    }
+}
+
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if self.fresh == Held::default() {
             return;
         }
         let mut taken = self.allocators.taken.lock();
+        // What another server's service got is not ours to give back.
         for address in &self.fresh.addresses {
-            taken.addresses.remove(address);
+            if !taken.is_held(|held| held.addresses.contains(address)) {
+                taken.addresses.remove(address);
+            }
         }
         for port in &self.fresh.ports {
-            taken.ports.remove(port);
+            if !taken.is_held(|held| held.ports.contains(port)) {
+                taken.ports.remove(port);
+            }
         }
     }
+}
+
+impl Taken {
+    fn is_held(&self, by: impl Fn(&Held) -> bool) -> bool {
+        self.held.values().any(by)
+    }
+}
+
+/// What the guard must be for an allocation, once the caches show all that it stands for. `None` where
+/// nobody else allocates.
+pub(crate) async fn guard(registry: &Registry, resource: &Resource) -> Result<Option<Expect>, StoreError> {
+    if resource.def.gvr != SERVICES || !registry.is_shared() {
+        return Ok(None);
+    }
+    let Some(stored) = registry.store().get(GUARD).await? else { return Ok(Some(Expect::Absent)) };
+    registry.caches.applied(stored.revision).await;
+    Ok(Some(Expect::Revision(stored.revision)))
 }
 
 impl Allocators {
@@ -154,6 +196,23 @@ impl Allocators {
             taken.held.insert(key.to_string(), held);
         }
         *self.taken.lock() = taken;
+    }
+
+    /// Learns what a service holds that any server stored.
+    pub(crate) fn stored(&self, storage_key: &str, value: &[u8]) {
+        let Some(key) = storage_key.strip_prefix(STORAGE_PREFIX) else { return };
+        let Ok(value) = serde_json::from_slice::<Value>(value) else { return };
+        let after = held(&value);
+        let mut taken = self.taken.lock();
+        let before = taken.held.insert(key.to_owned(), after.clone()).unwrap_or_default();
+        for address in before.addresses.iter().filter(|address| !after.addresses.contains(address)) {
+            taken.addresses.remove(address);
+        }
+        for port in before.ports.iter().filter(|port| !after.ports.contains(port)) {
+            taken.ports.remove(port);
+        }
+        taken.addresses.extend(after.addresses);
+        taken.ports.extend(after.ports);
     }
 
     /// Gives back what a deleted service held.

@@ -6,13 +6,16 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command::DEADLINE;
+
+/// How long what an ended server printed may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the server's process does, in the order in which it is seen.
 #[derive(Debug)]
@@ -56,6 +59,12 @@ impl Server {
                 Ok(Event::Line(line)) if is_ready(&line) => return Ok(()),
                 Ok(Event::Line(line)) => lines.push(line),
                 Ok(Event::Ended(status)) => {
+                    // What it said last may come after the news of its end.
+                    while let Ok(event) = self.events.recv_timeout(LAST_WORDS) {
+                        if let Event::Line(line) = event {
+                            lines.push(line);
+                        }
+                    }
                     bail!("the server ended with {status} before it was ready:\n{}", lines.join("\n"))
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

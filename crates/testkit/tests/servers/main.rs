@@ -1,0 +1,157 @@
+//! Several servers on one etcd: any of them killed, stopped, cut off; etcd's leader killed.
+//!
+//! All the while clients write at a steady rate through every server, and each write is accounted for:
+//! acknowledged ones are there, once, and none is there twice. Controllers and scheduler write under one
+//! server's term at a time, as every server's log of its fenced writes shows.
+//!
+//! Short by default. `SAMPAN_SERVERS_RATE` says how many writes per second, `SAMPAN_SERVERS_PAUSE` for how
+//! many seconds a server is stopped and cut off; 500 and 30 are the long form.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use sampan_testkit::Servers;
+use sampan_testkit::servers::Net;
+
+mod account;
+mod api;
+mod leaders;
+mod load;
+
+use account::Account;
+use leaders::Leaders;
+use load::Load;
+
+/// How long a leader's lease is.
+const LEASE: Duration = Duration::from_secs(15);
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|text| !text.starts_with('-')).collect();
+    let checks: [(&str, fn()); 2] = [
+        ("two servers serve one cluster", two_servers),
+        ("three servers survive whatever happens to one of them", three_servers),
+    ];
+    let mut failed = false;
+    for (name, check) in checks {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        let started = Instant::now();
+        let good = catch_unwind(AssertUnwindSafe(check)).is_ok();
+        failed |= !good;
+        println!(
+            "check servers::{name} ... {} ({:.1?})",
+            if good { "ok" } else { "FAILED" },
+            started.elapsed()
+        );
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
+}
+
+/// What one writes the other one reads at once; a stopped one hands over; one with other keys is refused.
+fn two_servers() {
+    let mut servers = Servers::start(2, 1, &[]).expect("two servers on one etcd");
+    for (writer, reader) in [(0, 1), (1, 0)] {
+        for index in 0..5 {
+            let name = format!("map-{writer}-{index}");
+            servers.kubectl(writer, &["create", "configmap", &name], "").ok();
+            servers.kubectl(reader, &["get", "configmap", &name], "").ok();
+        }
+    }
+    let addresses = ["get", "endpoints", "kubernetes", "-o", "jsonpath={.subsets[0].addresses[*].ip}"];
+    servers.kubectl(0, &addresses, "").ok().is("10.99.0.1 10.99.0.2");
+    servers.kubectl(0, &["get", "nodes"], "").ok().has(&["node-1", "node-2"]);
+    let rotated = servers.sampan(0, &["storage", "rotate-key", "--data-dir", &text(servers.data_dir(0))]);
+    rotated.fails().says(&["encryption-provider-config"]);
+    let leaders = Leaders::new(&servers);
+    let leading = leaders.controllers(1, None);
+    servers.end_server(leading, Signal::SIGTERM).expect("ends");
+    let other = 1 - leading;
+    assert_eq!(leaders.controllers(other, Some(leading)), other, "the other one leads");
+    servers.kubectl(other, &addresses, "").ok().is(&format!("10.99.0.{}", other + 1));
+    // One that has keys of its own would lock the others' clients out.
+    std::fs::remove_dir_all(servers.data_dir(leading).join("pki")).expect("is there");
+    let refused = format!("{:#}", servers.start_server(leading).expect_err("it has no keys"));
+    assert!(refused.contains("copy the directory pki"), "{refused}");
+    servers.stop().expect("nothing stays");
+}
+
+fn text(path: std::path::PathBuf) -> String {
+    path.into_os_string().into_string().expect("a path of text")
+}
+
+fn three_servers() {
+    let pause = Duration::from_secs(setting("SAMPAN_SERVERS_PAUSE", 0));
+    let rate = setting("SAMPAN_SERVERS_RATE", 45);
+    let flags = ["--log", "info,sampan::fence=debug"];
+    let mut servers = Servers::start(3, 3, &flags).expect("three servers on three members of etcd");
+    let leaders = Leaders::new(&servers);
+    let load = Load::start(&servers, rate);
+    load.progress(40);
+
+    let step = |name: &str, began: Instant| println!("  {name}: {:.1?}", began.elapsed());
+    let began = Instant::now();
+    let leading = leaders.controllers(0, None);
+    servers.end_server(leading, Signal::SIGKILL).expect("it runs");
+    let next = leaders.controllers((leading + 1) % 3, Some(leading));
+    step("killed; another one leads", began);
+    servers.start_server(leading).expect("starts again");
+    load.progress(20);
+
+    let began = Instant::now();
+    servers.signal(next, Signal::SIGSTOP).expect("it runs");
+    let stopped = next;
+    let next = leaders.controllers((stopped + 1) % 3, Some(stopped));
+    step("stopped; another one leads", began);
+    std::thread::sleep(pause.saturating_sub(began.elapsed()));
+    servers.signal(stopped, Signal::SIGCONT).expect("it runs");
+    load.progress(20);
+
+    let began = Instant::now();
+    servers.cut(next, Net::Store).expect("pulls the plug");
+    let cut = next;
+    let next = leaders.controllers((cut + 1) % 3, Some(cut));
+    step("cut off from etcd; another one leads", began);
+    std::thread::sleep(pause.saturating_sub(began.elapsed()));
+    servers.mend(cut, Net::Store).expect("puts it back");
+    load.progress(20);
+
+    let began = Instant::now();
+    servers.cut(next, Net::Clients).expect("pulls the plug");
+    load.progress(40);
+    std::thread::sleep(pause.saturating_sub(began.elapsed()));
+    let still = leaders.controllers((next + 1) % 3, None);
+    assert_eq!(still, next, "who is cut off from clients goes on to lead");
+    servers.mend(next, Net::Clients).expect("puts it back");
+    step("cut off from clients; still leads", began);
+
+    let began = Instant::now();
+    let member = servers.leading_member().expect("one leads");
+    servers.kill_member(member).expect("it runs");
+    load.progress(60);
+    step("etcd's leader killed; writes go on", began);
+    servers.start_member(member).expect("starts again");
+    load.progress(20);
+
+    let leading = leaders.controllers(0, None);
+    let began = Instant::now();
+    servers.end_server(leading, Signal::SIGTERM).expect("ends in order");
+    leaders.controllers((leading + 1) % 3, Some(leading));
+    step("ended in order; another one leads", began);
+    assert!(began.elapsed() < LEASE, "it handed over, and its lease did not run out");
+    servers.start_server(leading).expect("starts again");
+    load.progress(20);
+
+    let outcomes = load.finish();
+    let account = Account::of(&servers, outcomes);
+    println!("  {}", account.told());
+    account.check(LEASE);
+    leaders::check_fences(&(0..3).map(|index| servers.log(index)).collect::<Vec<_>>());
+    servers.stop().expect("nothing stays");
+}
