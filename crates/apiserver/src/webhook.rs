@@ -99,18 +99,17 @@ impl Webhook {
             (Value::Object(_), _) => {
                 let target = service_target(registry, &config["service"])?;
                 let path = config["service"]["path"].as_str().unwrap_or_default();
-                let path = path.strip_prefix('/').unwrap_or(path);
-                (format!("https://{}:{}/{path}", target.host(), target.port), Some(target))
+                (format!("https://{}:{}{}", target.host(), target.port, clean(path)), Some(target))
             }
             (_, Some(url)) => (url.to_owned(), None),
             _ => return Err(ConfigError::NoTarget),
         };
         let parsed: Uri =
             url.parse().map_err(|error: http::uri::InvalidUri| ConfigError::Url(error.to_string()))?;
-        if parsed.host().is_none() {
+        let Some(authority) = parsed.authority() else {
             return Err(ConfigError::Url(format!("{url:?} has no host")));
-        }
-        let url = if parsed.path_and_query().is_none() { format!("{url}/") } else { url };
+        };
+        let url = format!("https://{authority}{}", clean(parsed.path()));
         let client = Client::new(ClientConfig {
             server_name: service.as_ref().map(ServiceTarget::host),
             service,
@@ -159,6 +158,20 @@ impl Webhook {
     }
 }
 
+/// A path without empty and relative parts, as upstream's client joins it. Servers answer others by a redirection,
+/// which nobody follows here: a webhook must not choose whom this server asks.
+fn clean(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 fn service_target(registry: &Registry, service: &Value) -> Result<ServiceTarget, ConfigError> {
     let text = |field: &str| service[field].as_str().unwrap_or_default().to_owned();
     let port = service["port"].as_u64().unwrap_or(443);
@@ -190,5 +203,26 @@ fn refused(code: u16, body: &str) -> String {
         504 => "the server was unable to return a response in the time allotted, but may still be processing the request".to_owned(),
         500.. => format!("an error on the server ({body:?}) has prevented the request from succeeding"),
         _ => format!("the server responded with the status code {code} but did not return more information"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_as_upstreams_client_does() {
+        for (path, expected) in [
+            ("", "/"),
+            ("/", "/"),
+            ("a", "/a"),
+            ("/a/b", "/a/b"),
+            ("//failing", "/failing"),
+            ("/a//b/", "/a/b"),
+            ("/a/./../b/..", "/"),
+            ("/../../a", "/a"),
+        ] {
+            assert_eq!(clean(path), expected, "{path:?}");
+        }
     }
 }
