@@ -226,7 +226,7 @@ impl Checker<'_> {
         match self.bindings.shallow(on) {
             Type::Dyn => Type::Dyn,
             Type::Map(_, value) => value.as_ref().clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(found) => found.decl.ty.clone(),
                 None if object.open => Type::Dyn,
                 None => self.fault(at, format!("undefined field '{field}'")),
@@ -473,7 +473,7 @@ pub fn declared_at<'a>(root: &'a Decl, path: &[Arc<str>]) -> Option<&'a Decl> {
         at = match (&at.shape, step.as_ref()) {
             (Shape::List(of, _), "@items") => of,
             (Shape::Map(of), "@values") => of,
-            (Shape::Object(object), field) => &object.fields.get(field)?.decl,
+            (Shape::Object(object), field) => &object.field(field)?.decl,
             _ => return None,
         };
     }

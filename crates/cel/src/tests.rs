@@ -58,6 +58,7 @@ fn expressions_have_the_values_of_the_specification() {
         ("['a','b'].transformMapEntry(i, v, {v: i})", r#"{"a":0,"b":1}"#),
         ("has(self.s) && !has(self.m.x)", "true"),
         ("self.a__dash__b + self.__namespace__", "\"dashns\""),
+        ("self.namespace == 'ns' && has(self.namespace)", "true"),
         ("self.d == 2.0", "true"),
         ("self.port == '80%' && type(self.port) == string", "true"),
         ("self.t.getFullYear()", "2024"),

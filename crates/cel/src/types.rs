@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::parser::is_reserved;
+
 /// The type of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Type {
@@ -44,6 +46,15 @@ pub struct ObjectField {
     pub decl: Arc<Decl>,
     /// The name in JSON, which need not be an identifier.
     pub json: Arc<str>,
+}
+
+impl ObjectType {
+    /// The field of a name as expressions use it. Words that are reserved have an escaped form, `__namespace__`,
+    /// which was the only one before Kubernetes 1.31; since then they also stand for themselves.
+    pub fn field(&self, name: &str) -> Option<&ObjectField> {
+        let escaped = || is_reserved(name).then(|| self.fields.get(&format!("__{name}__"))).flatten();
+        self.fields.get(name).or_else(escaped)
+    }
 }
 
 /// Structures are the same only when they are one; open ones have nothing but their name.

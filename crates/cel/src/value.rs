@@ -303,7 +303,7 @@ fn field<'a>(fields: &'a JsonMap<String, Json>, of: Fields<'a>, name: &str) -> O
         Fields::Free => fields.get(name).map(|json| Value::from_json(json, None)),
         Fields::Of(decl) => fields.get(name).map(|json| Value::from_json(json, Some(decl))),
         Fields::Object(object) => {
-            let known = object.fields.get(name)?;
+            let known = object.field(name)?;
             fields.get(known.json.as_ref()).map(|json| Value::from_json(json, Some(&known.decl)))
         }
     }
