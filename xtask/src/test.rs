@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{cargo, cargo_command, require_root, root, run};
 use crate::tools::{
-    self, BUSYBOX, CURL, ETCD, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV,
+    self, BUSYBOX, CURL, ETCD, ETCDCTL, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV,
 };
 use crate::{check, demo};
 
@@ -23,7 +23,7 @@ pub fn test(wanted: &[String]) -> Result<()> {
             bail!("{name:?} is no part of the tests; the parts are check, unit, e2e and demo");
         }
     }
-    tools::ensure(&[SECCOMP, STATIC_LIBC, BUSYBOX, CURL, IP, NFT, RUNC, REGISTRY, ETCD, VENV])?;
+    tools::ensure(&[SECCOMP, STATIC_LIBC, BUSYBOX, CURL, IP, NFT, RUNC, REGISTRY, ETCD, ETCDCTL, VENV])?;
     let mut results = Vec::new();
     for (name, part) in PARTS {
         if !wanted.is_empty() && !wanted.iter().any(|wanted| wanted == name) {

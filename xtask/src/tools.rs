@@ -42,6 +42,8 @@ pub const CURL: Tool = Tool { name: "curl", files: &["/usr/bin/curl"], package: 
 pub const RUNC: Tool = Tool { name: "runc", files: &["/usr/sbin/runc", "/usr/bin/runc"], package: "runc" };
 /// A backend of the store, and measured beside the embedded one.
 pub const ETCD: Tool = Tool { name: "etcd", files: &["/usr/bin/etcd"], package: "etcd-server" };
+/// Asks an etcd who leads.
+pub const ETCDCTL: Tool = Tool { name: "etcdctl", files: &["/usr/bin/etcdctl"], package: "etcd-client" };
 pub const REGISTRY: Tool =
     Tool { name: "a container registry", files: &["/usr/bin/docker-registry"], package: "docker-registry" };
 pub const VENV: Tool =

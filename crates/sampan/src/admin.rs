@@ -28,7 +28,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 mod storage;
 
-pub use storage::{Rotated, StorageRoutes, StorageStats, collect, key_files, now_s};
+pub use storage::{ROOT, Rotated, StorageRoutes, StorageStats, collect, key_files, now_s};
 
 /// The socket of a data directory.
 pub fn socket_path(data_dir: &Path) -> PathBuf {

@@ -248,16 +248,22 @@ impl Servers {
         Output::of(command, format!("sampan {}", arguments.join(" ")), b"")
     }
 
+    /// Asks a member of etcd.
+    pub fn etcdctl(&self, index: usize, arguments: &[&str]) -> Output {
+        let mut command = self.hub.enter(&["--timeout", "10"]);
+        command.arg("etcdctl").env("ETCDCTL_API", "3");
+        command.args(["--endpoints", &self.members[index].member.client()]).args(arguments);
+        Output::of(command, format!("etcdctl {}", arguments.join(" ")), b"")
+    }
+
     /// The index of the member that leads, as etcd says.
     pub fn leading_member(&self) -> Result<usize> {
         for (index, machine) in self.members.iter().enumerate() {
-            let mut command = self.hub.enter(&["--timeout", "10"]);
-            command.arg("etcdctl").env("ETCDCTL_API", "3");
-            command.args(["--endpoints", &machine.member.client(), "endpoint", "status", "-w", "json"]);
-            let output = Output::of(command, "etcdctl endpoint status".to_owned(), b"");
+            let output = self.etcdctl(index, &["endpoint", "status", "-w", "json"]);
             let status: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
             let status = &status[0]["Status"];
-            if output.code == Some(0) && status["leader"] == status["header"]["member_id"] {
+            let its_own = machine.etcd.is_some() && status["leader"] == status["header"]["member_id"];
+            if output.code == Some(0) && its_own {
                 return Ok(index);
             }
         }

@@ -20,6 +20,8 @@ use tokio_util::io::ReaderStream;
 use super::Refused;
 use crate::encryption::{AtRest, key_file_path, resource_of};
 
+/// Below it is the cluster's state. What servers on one etcd agree on among themselves is elsewhere.
+pub const ROOT: &str = "/registry/";
 /// Bytes of a backup that wait for the reader.
 const PIPE_BYTES: usize = 256 << 10;
 /// The largest file that a backup carries along.
@@ -87,7 +89,7 @@ async fn backup(
     Query(query): Query<BackupQuery>,
 ) -> Result<Response, Refused> {
     let files = if query.keys { key_files(&routes.data_dir)? } else { Vec::new() };
-    let scan = routes.inner.scan("").await?;
+    let scan = routes.inner.scan(ROOT).await?;
     let (mut writer, reader) = tokio::io::duplex(PIPE_BYTES);
     // Ends when all is written, or when nobody reads any more.
     tokio::spawn(async move {

@@ -5,19 +5,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
-use sampan_storage::{Options, RedbStore, Store};
+use sampan_storage::etcd::EtcdOptions;
+use sampan_storage::{EtcdStore, Options, RedbStore, Store};
 
 use super::admin_socket::{empty, send};
 use crate::admin::{Rotated, StorageStats, collect, socket_path};
-use crate::config::DEFAULT_DATA_DIR;
+use crate::config::{DEFAULT_DATA_DIR, RawStorage, Storage};
 use crate::server::store_path;
 
 mod backup;
 mod fsck;
+mod migrate;
 mod restore;
 
 #[derive(Args, Debug)]
@@ -27,6 +30,16 @@ pub struct StorageArgs {
     /// Data directory of the server
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
+    /// Where the state is, when no server runs
+    #[command(flatten)]
+    storage: RawStorage,
+}
+
+/// A store, as its server finds it.
+#[derive(Clone, Debug)]
+struct Place {
+    data_dir: PathBuf,
+    storage: Storage,
 }
 
 #[derive(Subcommand, Debug)]
@@ -57,6 +70,13 @@ enum StorageCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Move the state from the server's file to etcd, or back; no server may run
+    Migrate {
+        /// embedded, or etcd://HOST:PORT,…
+        from: String,
+        /// The same; an empty one
+        to: String,
+    },
     /// Make a new key, encrypt everything with it, and forget the old one; the server goes on
     RotateKey,
 }
@@ -64,20 +84,33 @@ enum StorageCommand {
 impl StorageArgs {
     pub async fn run(self) -> Result<ExitCode> {
         let data_dir = std::path::absolute(&self.data_dir)?;
+        if let StorageCommand::Migrate { from, to } = &self.command {
+            let at = |place: &String| self.storage.clone().at(place).check();
+            migrate::run(&data_dir, &at(from)?, &at(to)?).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let place = Place { data_dir: data_dir.clone(), storage: self.storage.check()? };
         match self.command {
-            StorageCommand::Backup { output, with_keys } => {
-                backup::run(&data_dir, &output, with_keys).await?
-            }
-            StorageCommand::Restore { file, force } => {
-                tokio::task::spawn_blocking(move || restore::run(&data_dir, &file, force)).await??;
-            }
-            StorageCommand::Fsck => return fsck::run(&data_dir).await,
+            StorageCommand::Migrate { .. } => {}
+            StorageCommand::Backup { output, with_keys } => backup::run(&place, &output, with_keys).await?,
+            StorageCommand::Restore { file, force } => match &place.storage {
+                Storage::Embedded => {
+                    tokio::task::spawn_blocking(move || restore::run(&data_dir, &file, force)).await??;
+                }
+                Storage::Etcd(_) => restore::into_etcd(&place, &file).await?,
+            },
+            StorageCommand::Fsck => match &place.storage {
+                Storage::Embedded => return fsck::run(&place).await,
+                Storage::Etcd(_) => {
+                    bail!("etcd checks what it stores itself; see etcdctl check and endpoint hashkv")
+                }
+            },
             StorageCommand::Compact => {
-                let stats = figures(&data_dir, true).await?;
+                let stats = figures(&place, true).await?;
                 println!("{} entries, {} in the file", stats.entries, size(stats.file_bytes));
             }
             StorageCommand::Stats { json } => {
-                let stats = figures(&data_dir, false).await?;
+                let stats = figures(&place, false).await?;
                 if json {
                     println!("{}", serde_json::to_string_pretty(&stats)?);
                 } else {
@@ -101,26 +134,33 @@ async fn is_running(data_dir: &Path) -> bool {
 }
 
 /// Opens the store of a server that does not run.
-async fn open(data_dir: &Path) -> Result<RedbStore> {
-    let path = store_path(data_dir);
+async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+    if let Storage::Etcd(members) = &place.storage {
+        let options = EtcdOptions { compact_every: None, ..EtcdOptions::default() };
+        return Ok(Arc::new(EtcdStore::open(members.clone(), options).await?));
+    }
+    let path = store_path(&place.data_dir);
     // Opening makes what is not there.
     anyhow::ensure!(path.exists(), "there is no store at {}", path.display());
-    Ok(tokio::task::spawn_blocking(move || RedbStore::open(path, Options::default())).await??)
+    let opened = tokio::task::spawn_blocking(move || RedbStore::open(path, Options::default())).await??;
+    Ok(Arc::new(opened))
 }
 
 /// Figures of the store, after compacting it if asked to.
-async fn figures(data_dir: &Path, compact: bool) -> Result<StorageStats> {
-    if is_running(data_dir).await {
+async fn figures(place: &Place, compact: bool) -> Result<StorageStats> {
+    if is_running(&place.data_dir).await {
         let (method, path) =
             if compact { (Method::POST, "/storage/compact") } else { (Method::GET, "/storage/stats") };
-        let answer = send(&socket_path(data_dir), method, path, empty()).await?;
+        let answer = send(&socket_path(&place.data_dir), method, path, empty()).await?;
         return Ok(serde_json::from_value(answer)?);
     }
-    let store = open(data_dir).await?;
+    let store = open(place).await?;
     if compact {
+        let revision = store.revision().await?;
+        store.compact(revision).await?;
         store.defragment().await?;
     }
-    let stats = collect(&store).await?;
+    let stats = collect(&*store).await?;
     store.close().await;
     Ok(stats)
 }

@@ -14,16 +14,16 @@ use serde::Deserialize;
 pub struct RawStorage {
     /// Where the cluster's state is kept: embedded, or etcd://HOST:PORT,… (with TLS etcds:// or https://)
     /// [default: embedded]
-    #[arg(long = "storage", value_name = "PLACE")]
+    #[arg(long = "storage", global = true, value_name = "PLACE")]
     pub place: Option<String>,
     /// Authority of etcd's certificates
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub etcd_cafile: Option<PathBuf>,
     /// Certificate by which etcd knows this server
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub etcd_certfile: Option<PathBuf>,
     /// Key of that certificate
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub etcd_keyfile: Option<PathBuf>,
 }
 
@@ -42,6 +42,14 @@ impl RawStorage {
             etcd_certfile: self.etcd_certfile.or(other.etcd_certfile),
             etcd_keyfile: self.etcd_keyfile.or(other.etcd_keyfile),
         }
+    }
+
+    /// The same files, for another place: of no use where it is embedded.
+    pub fn at(self, place: &str) -> RawStorage {
+        if place == "embedded" {
+            return RawStorage { place: Some(place.to_owned()), ..RawStorage::default() };
+        }
+        RawStorage { place: Some(place.to_owned()), ..self }
     }
 
     pub fn check(self) -> Result<Storage> {

@@ -24,6 +24,15 @@ pub enum RestoreError {
 /// disk; before that, `path` is left alone. The backup was verified, and is again while it is read; its
 /// files are left to the caller.
 pub fn restore<R: Read>(input: R, path: &Path) -> Result<Summary, RestoreError> {
+    put(input, path, BUMP)
+}
+
+/// The same for a store that moves, and that nobody wrote to since: its counter goes on where it was.
+pub fn put_as_is<R: Read>(input: R, path: &Path) -> Result<Summary, RestoreError> {
+    put(input, path, 0)
+}
+
+fn put<R: Read>(input: R, path: &Path, ahead: Revision) -> Result<Summary, RestoreError> {
     let mut reader = Reader::new(input)?;
     let mut import = Import::new(path)?;
     while let Some(record) = reader.next_record()? {
@@ -32,6 +41,6 @@ pub fn restore<R: Read>(input: R, path: &Path) -> Result<Summary, RestoreError> 
             Record::File(_) => {}
         }
     }
-    import.finish(reader.revision() + BUMP)?;
+    import.finish(reader.revision() + ahead)?;
     Ok(reader.summary().clone())
 }

@@ -29,8 +29,9 @@ const LEASE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|text| !text.starts_with('-')).collect();
-    let checks: [(&str, fn()); 2] = [
+    let checks: [(&str, fn()); 3] = [
         ("two servers serve one cluster", two_servers),
+        ("state moves from etcd to the server's file and back", migration),
         ("three servers survive whatever happens to one of them", three_servers),
     ];
     let mut failed = false;
@@ -79,6 +80,44 @@ fn two_servers() {
     std::fs::remove_dir_all(servers.data_dir(leading).join("pki")).expect("is there");
     let refused = format!("{:#}", servers.start_server(leading).expect_err("it has no keys"));
     assert!(refused.contains("copy the directory pki"), "{refused}");
+    servers.stop().expect("nothing stays");
+}
+
+fn migration() {
+    let mut servers = Servers::start(1, 1, &[]).expect("a server on etcd");
+    servers.kubectl(0, &["create", "secret", "generic", "kept", "--from-literal=a=b"], "").ok();
+    let revision = ["get", "secret", "kept", "-o", "jsonpath={.metadata.resourceVersion}"];
+    let before = servers.kubectl(0, &revision, "").ok().text();
+    let data = text(servers.data_dir(0));
+    let etcd = format!("etcd://{}", servers.members[0].member.client());
+    let backup = format!("{data}/../backup.sampan");
+    let storage = |servers: &Servers, arguments: &[&str]| {
+        servers.sampan(0, &[&["storage", "--data-dir", &data], arguments].concat())
+    };
+    storage(&servers, &["backup", "-o", &backup]).ok();
+    storage(&servers, &["migrate", &etcd, "embedded"]).fails().says(&["stop it first"]);
+    servers.end_server(0, Signal::SIGTERM).expect("ends");
+    storage(&servers, &["migrate", &etcd, "embedded"]).ok();
+    storage(&servers, &["fsck"]).ok();
+    let revision_of = |servers: &Servers, place: &str| {
+        let shown = storage(servers, &["stats", "--json", "--storage", place]).ok();
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).expect("JSON");
+        shown["revision"].as_u64().expect("a number")
+    };
+    let there = revision_of(&servers, "embedded");
+    assert!(there >= before.parse().expect("a number"), "revisions stay");
+    storage(&servers, &["migrate", "embedded", &etcd]).fails().says(&["holds a cluster already"]);
+    for (name, fill) in [
+        ("what was moved", vec!["migrate", "embedded", &etcd]),
+        ("what was backed up", vec!["restore", &backup, "--storage", &etcd]),
+    ] {
+        servers.etcdctl(0, &["del", "--prefix", "/registry/"]).ok();
+        storage(&servers, &fill).ok();
+        assert!(revision_of(&servers, &etcd) >= there, "{name}: no revision comes twice");
+        servers.start_server(0).expect("starts");
+        servers.kubectl(0, &["get", "secret", "kept", "-o", "jsonpath={.data.a}"], "").ok().is("Yg==");
+        servers.end_server(0, Signal::SIGTERM).expect("ends");
+    }
     servers.stop().expect("nothing stays");
 }
 

@@ -8,21 +8,20 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::TryStreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper::Method;
-use sampan_storage::Store as _;
 use sampan_storage::backup;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::io::StreamReader;
 
-use super::{is_running, open, size};
-use crate::admin::{key_files, now_s, socket_path};
+use super::{Place, is_running, open, size};
+use crate::admin::{ROOT, key_files, now_s, socket_path};
 use crate::commands::admin_socket::{answer, empty, request_on};
 
-pub async fn run(data_dir: &Path, output: &Path, with_keys: bool) -> Result<()> {
+pub async fn run(place: &Place, output: &Path, with_keys: bool) -> Result<()> {
     if output == Path::new("-") {
-        return to_stdout(data_dir, with_keys).await;
+        return to_stdout(place, with_keys).await;
     }
     let partial = partial(output);
-    let written = to_file(data_dir, &partial, with_keys).await;
+    let written = to_file(place, &partial, with_keys).await;
     let verified = match written {
         // As it would be restored: what a disk or a connection broke is found now.
         Ok(()) => std::fs::File::open(&partial)
@@ -52,7 +51,7 @@ fn partial(output: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-async fn to_file(data_dir: &Path, path: &Path, with_keys: bool) -> Result<()> {
+async fn to_file(place: &Place, path: &Path, with_keys: bool) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -62,19 +61,19 @@ async fn to_file(data_dir: &Path, path: &Path, with_keys: bool) -> Result<()> {
         .open(path)
         .with_context(cannot)?;
     let mut out = tokio::fs::File::from_std(file);
-    copy(data_dir, with_keys, &mut out).await?;
+    copy(place, with_keys, &mut out).await?;
     out.sync_all().await.with_context(cannot)
 }
 
 /// What is piped on is verified on its way, so that its end says whether it is whole.
-async fn to_stdout(data_dir: &Path, with_keys: bool) -> Result<()> {
+async fn to_stdout(place: &Place, with_keys: bool) -> Result<()> {
     let (mut near, far) = tokio::io::duplex(1 << 20);
     let verifying = tokio::task::spawn_blocking({
         let far = tokio_util::io::SyncIoBridge::new(far);
         move || backup::verify(far, |_| {})
     });
     let copied = async {
-        let mut source = source(data_dir, with_keys).await?;
+        let mut source = source(place, with_keys).await?;
         let mut buffer = vec![0; 256 << 10];
         loop {
             let count = source.read(&mut buffer).await.context("the backup broke off")?;
@@ -100,8 +99,8 @@ async fn to_stdout(data_dir: &Path, with_keys: bool) -> Result<()> {
     copied.and(verified.map(|_| ()))
 }
 
-async fn copy(data_dir: &Path, with_keys: bool, out: &mut tokio::fs::File) -> Result<()> {
-    let mut source = source(data_dir, with_keys).await?;
+async fn copy(place: &Place, with_keys: bool, out: &mut tokio::fs::File) -> Result<()> {
+    let mut source = source(place, with_keys).await?;
     tokio::io::copy(&mut source, out).await.context("the backup broke off")?;
     out.flush().await?;
     Ok(())
@@ -110,10 +109,11 @@ async fn copy(data_dir: &Path, with_keys: bool, out: &mut tokio::fs::File) -> Re
 type Source = Box<dyn AsyncRead + Send + Unpin>;
 
 /// The bytes of a backup: from the server if one runs, else of the store file.
-async fn source(data_dir: &Path, with_keys: bool) -> Result<Source> {
-    if is_running(data_dir).await {
+async fn source(place: &Place, with_keys: bool) -> Result<Source> {
+    if is_running(&place.data_dir).await {
         let path = format!("/storage/backup?keys={with_keys}");
-        let (_connection, response) = request_on(&socket_path(data_dir), Method::GET, &path, empty()).await?;
+        let (_connection, response) =
+            request_on(&socket_path(&place.data_dir), Method::GET, &path, empty()).await?;
         if !response.status().is_success() {
             answer(response).await?;
             bail!("the server gave no backup");
@@ -121,9 +121,9 @@ async fn source(data_dir: &Path, with_keys: bool) -> Result<Source> {
         let frames = response.into_data_stream().map_err(std::io::Error::other);
         return Ok(Box::new(StreamReader::new(frames)));
     }
-    let store = open(data_dir).await?;
-    let files = if with_keys { key_files(data_dir)? } else { Vec::new() };
-    let scan = store.scan("").await?;
+    let store = open(place).await?;
+    let files = if with_keys { key_files(&place.data_dir)? } else { Vec::new() };
+    let scan = store.scan(ROOT).await?;
     let (mut writer, reader) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
         if let Err(error) = backup::write(scan, &files, now_s(), &mut writer).await {

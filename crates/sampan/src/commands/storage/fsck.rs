@@ -1,16 +1,15 @@
 //! `sampan storage fsck`: is everything that is stored what somebody wrote?
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use sampan_api::table::Table;
+use sampan_storage::Entry;
 use sampan_storage::encryption::{Encryption, KeyFile, Rules, provider};
-use sampan_storage::{Entry, Store as _};
 use serde::Deserialize;
 
-use super::{is_running, open, size};
+use super::{Place, is_running, open, size};
 use crate::encryption::{key_file_path, resource_of};
 use crate::server::store_path;
 
@@ -32,12 +31,13 @@ struct Metadata {
     namespace: Option<String>,
 }
 
-pub async fn run(data_dir: &Path) -> Result<ExitCode> {
+pub async fn run(place: &Place) -> Result<ExitCode> {
+    let data_dir = place.data_dir.as_path();
     if is_running(data_dir).await {
         bail!("a server runs on {}; stop it first", data_dir.display());
     }
     // Opening checks each page of the file.
-    let store = match open(data_dir).await {
+    let store = match open(place).await {
         Ok(store) => store,
         Err(error) => {
             println!("{error:#}");

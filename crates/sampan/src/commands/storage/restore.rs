@@ -12,9 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use sampan_storage::backup::{self, Record};
 use sampan_storage::encryption::{KeyFile, provider};
-use sampan_storage::{Options, RedbStore};
+use sampan_storage::{Options, RedbStore, Write};
 
-use super::size;
+use super::migrate::Filling;
+use super::{Place, open, size};
 use crate::encryption::key_file_path;
 use crate::server::store_path;
 
@@ -52,6 +53,33 @@ pub fn run(data_dir: &Path, file: &Path, force: bool) -> Result<()> {
     if let Some(kept) = kept {
         eprintln!("the store that was there is now {}", kept.display());
     }
+    Ok(())
+}
+
+/// Fills an empty etcd cluster. Its servers must have the keys that the backup's secrets need.
+pub async fn into_etcd(place: &Place, file: &Path) -> Result<()> {
+    let open_file = || -> Result<_> {
+        let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        Ok(BufReader::with_capacity(1 << 20, opened))
+    };
+    let mut needed = BTreeSet::new();
+    backup::verify(open_file()?, |record| {
+        if let Record::Entry(entry) = record {
+            needed.extend(provider::local_key(&entry.value).map(str::to_owned));
+        }
+    })
+    .with_context(|| format!("{} is not restored", file.display()))?;
+    check_keys(&place.data_dir, &[], &needed)?;
+    let store = open(place).await?;
+    let mut filling = Filling::new(&*store).await?;
+    let mut reader = backup::Reader::new(open_file()?)?;
+    while let Some(record) = reader.next_record()? {
+        if let Record::Entry(entry) = record {
+            filling.push(Write::create(entry.key, entry.value)).await?;
+        }
+    }
+    filling.finish(reader.revision()).await?;
+    store.close().await;
     Ok(())
 }
 
