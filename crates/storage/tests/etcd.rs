@@ -203,3 +203,67 @@ async fn nobody_there_is_an_error() {
     let error = EtcdStore::open(vec![line], EtcdOptions::default()).await.map(|_| ()).expect_err("nobody");
     assert!(error.to_string().contains("cannot connect to http://127.0.0.1:"), "{error}");
 }
+
+/// An authority, and a certificate of it for loopback, as files.
+fn certificates(dir: &std::path::Path) -> [std::path::PathBuf; 3] {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).expect("signs");
+    let issuer = Issuer::new(params, key);
+    let leaf_key = KeyPair::generate().expect("a key");
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let leaf = CertificateParams::new(names).expect("names").signed_by(&leaf_key, &issuer).expect("signs");
+    let files = ["ca.crt", "etcd.crt", "etcd.key"].map(|name| dir.join(name));
+    for (path, pem) in files.iter().zip([authority.pem(), leaf.pem(), leaf_key.serialize_pem()]) {
+        std::fs::write(path, pem).expect("writes");
+    }
+    files
+}
+
+#[tokio::test]
+async fn tls_knows_both_sides() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let files = certificates(dir.path());
+    let [ca, certificate, key] = files.each_ref().map(|path| path.to_str().expect("text"));
+    let etcd = Etcd::start(&[
+        &format!("--cert-file={certificate}"),
+        &format!("--key-file={key}"),
+        &format!("--trusted-ca-file={ca}"),
+        "--client-cert-auth",
+    ]);
+    let [ca, certificate, key] = files;
+    let place = format!("etcds://{}", etcd.client);
+    let members = sampan_storage::etcd::endpoints(&place, Some(ca.clone()), Some(certificate), Some(key));
+    let store = EtcdStore::open(members.expect("valid"), EtcdOptions::default()).await.expect("opens");
+    store.commit(Write::create("/a", "1")).await.expect("absent");
+    assert_eq!(store.get("/a").await.expect("works").expect("exists").value, "1");
+    let nobody = sampan_storage::etcd::endpoints(&place, Some(ca), None, None).expect("valid");
+    let refused = EtcdStore::open(nobody, EtcdOptions::default()).await.map(|_| ());
+    refused.expect_err("etcd wants to know who asks");
+}
+
+/// Two servers compact by turns what was current one turn before.
+#[tokio::test]
+async fn history_is_compacted_while_servers_run() {
+    use sampan_storage::etcd::messages::{RANGE, Range};
+    use sampan_storage::grpc::{CallError, Channel, Code};
+    use std::time::Duration;
+    let etcd = Etcd::start(&[]);
+    let options = EtcdOptions { compact_every: Some(Duration::from_millis(50)), ..EtcdOptions::default() };
+    let one = EtcdStore::open(vec![etcd.endpoint()], options.clone()).await.expect("opens");
+    let _other = EtcdStore::open(vec![etcd.endpoint()], options).await.expect("opens");
+    let first = one.commit(Write::put("/a", "1")).await.expect("any");
+    one.commit(Write::put("/a", "2")).await.expect("any");
+    let channel = Channel::new(etcd.endpoint(), 1 << 20);
+    let then = Range { key: b"/a", revision: first, ..Range::default() }.encode();
+    let error = loop {
+        match channel.call(RANGE, &then, Duration::from_secs(5)).await {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, CallError::Status { code: Code::OutOfRange, .. }), "{error}");
+    assert_eq!(one.get("/a").await.expect("works").expect("exists").value, "2");
+}

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -239,6 +240,14 @@ impl Servers {
         let mut command = self.command(index, &["--timeout", &DEADLINE.as_secs().to_string()], "kubectl");
         command.args(arguments);
         Output::of(command, format!("kubectl {}", arguments.join(" ")), input.as_bytes())
+    }
+
+    /// The same, while others go on.
+    pub fn begin_kubectl(&self, index: usize, arguments: &[&str]) -> JoinHandle<Output> {
+        let mut command = self.command(index, &["--timeout", &DEADLINE.as_secs().to_string()], "kubectl");
+        command.args(arguments);
+        let description = format!("kubectl {}", arguments.join(" "));
+        std::thread::spawn(move || Output::of(command, description, b""))
     }
 
     /// `sampan` on a server's machine.

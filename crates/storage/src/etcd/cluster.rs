@@ -88,7 +88,13 @@ impl Pause {
 impl Cluster {
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
         let member = |endpoint| Channel::new(endpoint, ANSWER_BYTES).with_headers(HEADERS);
-        Cluster { members: endpoints.into_iter().map(member).collect(), current: AtomicUsize::new(0) }
+        // Servers that were told the same list do not all ask its first member.
+        let mut random = [0];
+        let first = match ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random) {
+            Ok(()) => usize::from(random[0]) % endpoints.len().max(1),
+            Err(_) => 0,
+        };
+        Cluster { members: endpoints.into_iter().map(member).collect(), current: AtomicUsize::new(first) }
     }
 
     pub fn members(&self) -> &[Channel] {

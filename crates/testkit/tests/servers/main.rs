@@ -70,6 +70,7 @@ fn two_servers() {
     servers.kubectl(0, &["get", "nodes"], "").ok().has(&["node-1", "node-2"]);
     let rotated = servers.sampan(0, &["storage", "rotate-key", "--data-dir", &text(servers.data_dir(0))]);
     rotated.fails().says(&["encryption-provider-config"]);
+    given_once(&servers);
     let leaders = Leaders::new(&servers);
     let leading = leaders.controllers(1, None);
     servers.end_server(leading, Signal::SIGTERM).expect("ends");
@@ -81,6 +82,38 @@ fn two_servers() {
     let refused = format!("{:#}", servers.start_server(leading).expect_err("it has no keys"));
     assert!(refused.contains("copy the directory pki"), "{refused}");
     servers.stop().expect("nothing stays");
+}
+
+/// What only one may have is given once, whichever servers are asked at the same time.
+fn given_once(servers: &Servers) {
+    let both = |command: &dyn Fn(usize) -> String| -> usize {
+        let asked: Vec<_> = (0..12)
+            .map(|index| {
+                let command = command(index);
+                let words: Vec<&str> = command.split(' ').collect();
+                servers.begin_kubectl(index % 2, &words)
+            })
+            .collect();
+        let done = asked.into_iter().map(|asked| asked.join().expect("no panic"));
+        done.filter(|output| output.code == Some(0)).count()
+    };
+    let port = |index: usize| format!("create service nodeport one-{index} --tcp=80 --node-port=30123");
+    assert_eq!(both(&port), 1, "a port is given once");
+    let address = |index: usize| format!("create service clusterip two-{index} --tcp=80");
+    assert_eq!(both(&address), 12, "there are addresses for all");
+    let addresses = ["get", "services", "-A", "-o", "jsonpath={.items[*].spec.clusterIP}"];
+    let addresses = servers.kubectl(0, &addresses, "").ok().text();
+    let mut distinct: Vec<&str> = addresses.split(' ').filter(|address| *address != "None").collect();
+    let all = distinct.len();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), all, "{addresses}");
+    servers.kubectl(0, &["create", "namespace", "bounded"], "").ok();
+    servers.kubectl(1, &["create", "quota", "five", "-n", "bounded", "--hard=secrets=5"], "").ok();
+    let counted = ["wait", "quota/five", "-n", "bounded", "--for=jsonpath={.status.hard.secrets}=5"];
+    servers.kubectl(0, &counted, "").ok();
+    let secret = |index: usize| format!("create secret generic s-{index} -n bounded");
+    assert_eq!(both(&secret), 5, "a quota holds");
 }
 
 fn migration() {
