@@ -296,6 +296,17 @@ impl ApiServer {
         audiences: &[String],
     ) -> Result<VerifiedToken, AuthenticationError> {
         let objects = self.registry.as_ref();
-        self.authenticator.verify(token, audiences, objects, Timestamp::now()).await
+        match self.authenticator.verify(token, audiences, objects, Timestamp::now()).await {
+            Err(error) if self.catches_up(&error).await => {
+                self.authenticator.verify(token, audiences, objects, Timestamp::now()).await
+            }
+            verified => verified,
+        }
+    }
+
+    /// Whether somebody was refused for want of an object that another server may have stored just now,
+    /// which this one knows by the time that this answers.
+    pub(crate) async fn catches_up(&self, refused: &AuthenticationError) -> bool {
+        refused.misses_an_object() && self.registry.is_shared() && self.registry.fresh().await.is_ok()
     }
 }

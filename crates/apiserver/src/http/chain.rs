@@ -259,8 +259,11 @@ async fn authenticate(exchange: &Exchange<'_>, request: &Request<Incoming>) -> R
     let registry = server.registry.as_ref();
     let certificate = exchange.connection.certificate.as_ref();
     let (path, headers) = (request.uri().path(), request.headers());
-    let user =
-        server.authenticator.authenticate(path, headers, certificate, registry, Timestamp::now()).await;
+    let once = || server.authenticator.authenticate(path, headers, certificate, registry, Timestamp::now());
+    let user = match once().await {
+        Err(error) if server.catches_up(&error).await => once().await,
+        user => user,
+    };
     server.metrics.authenticated(user.as_ref().ok().map(|user| user.name.as_str()), began.elapsed());
     user.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "a request was not authenticated");

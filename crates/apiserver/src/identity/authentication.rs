@@ -62,6 +62,13 @@ pub enum AuthenticationError {
     Missing,
 }
 
+impl AuthenticationError {
+    /// Whether an object that is not known, or not yet, is the reason.
+    pub fn misses_an_object(&self) -> bool {
+        matches!(self, Self::Token(TokenError::Revoked { .. }) | Self::Bootstrap(_))
+    }
+}
+
 /// Authenticates requests of one server.
 pub struct Authenticator {
     pub tokens: Arc<ServiceAccountTokens>,

@@ -65,6 +65,15 @@ fn two_servers() {
             servers.kubectl(reader, &["get", "configmap", &name], "").ok();
         }
     }
+    for (maker, asked) in [(0, 1), (1, 0)] {
+        let name = format!("account-{maker}");
+        servers.kubectl(maker, &["create", "serviceaccount", &name], "").ok();
+        let token = servers.kubectl(maker, &["create", "token", &name], "").ok().text();
+        let who = ["auth", "whoami", "--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "-o=name"];
+        let server = format!("--server=https://{}", servers.address(asked));
+        let token = format!("--token={token}");
+        servers.kubectl(asked, &[&who[..], &[&server, &token]].concat(), "").ok();
+    }
     let addresses = ["get", "endpoints", "kubernetes", "-o", "jsonpath={.subsets[0].addresses[*].ip}"];
     servers.kubectl(0, &addresses, "").ok().is("10.99.0.1 10.99.0.2");
     servers.kubectl(0, &["get", "nodes"], "").ok().has(&["node-1", "node-2"]);
