@@ -75,6 +75,24 @@ fn has_status(resource: &Resource) -> bool {
     resource.def.subresource("status").is_some()
 }
 
+/// Whether what an object owns outlives it unless its deletion says otherwise: with resources that are older than the
+/// garbage collector.
+pub fn orphans_by_default(resource: &Resource) -> bool {
+    core(resource, "replicationcontrollers") || is_job(resource)
+}
+
+/// What a client is told that deletes an object without saying what becomes of what it owns.
+pub fn orphan_warning(resource: &Resource) -> Option<&'static str> {
+    const WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+        to remove them or set propagationPolicy=Orphan to suppress this warning";
+    is_job(resource).then_some(WARNING)
+}
+
+fn is_job(resource: &Resource) -> bool {
+    let gvr = &resource.def.gvr;
+    gvr.group == "batch" && gvr.resource == "jobs"
+}
+
 pub fn counts_generations(resource: &Resource) -> bool {
     resource.def.custom || !WITHOUT_GENERATION.contains(&resource.def.gvr.resource.as_ref())
 }

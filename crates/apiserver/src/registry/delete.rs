@@ -45,6 +45,9 @@ impl Registry {
         context: &mut Context,
     ) -> Result<Deleted, Status> {
         let key = resource.key(namespace, name);
+        if options.propagation_policy.is_none() {
+            warn_of_orphans(resource, context);
+        }
         for _ in 0..ATTEMPTS {
             let stored = resource.cache.get(&key).ok_or_else(|| resource.not_found(name))?;
             check_preconditions(resource, &stored, options)?;
@@ -172,7 +175,8 @@ fn plan(
     let was_terminating = metadata::is_terminating(&object);
     let grace = strategy::grace_seconds(resource, &object, options.grace_period_seconds);
     let before = object.clone();
-    set_propagation(&mut object, options.propagation_policy)?;
+    let policy = options.propagation_policy.or_else(|| default_policy(resource, &object));
+    set_propagation(&mut object, policy)?;
     if !was_terminating {
         strategy::prepare_delete(resource, &mut object, now);
     }
@@ -195,6 +199,23 @@ fn plan(
         strategy::mark_terminating(resource, &mut object);
     }
     Ok(if object == before { Step::Nothing } else { Step::Mark(object) })
+}
+
+/// Tells a client once, however many objects it deletes.
+fn warn_of_orphans(resource: &Resource, context: &mut Context) {
+    if let Some(warning) = strategy::orphan_warning(resource)
+        && !context.warnings.iter().any(|told| told == warning)
+    {
+        context.warnings.push(warning.to_owned());
+    }
+}
+
+/// What becomes of what an object owns when its deletion does not say: what a finalizer of its says already, or what
+/// is usual for its resource.
+fn default_policy(resource: &Resource, object: &Value) -> Option<&'static str> {
+    let decided = metadata::is_terminating(object)
+        || metadata::finalizers(object).iter().any(|finalizer| [ORPHAN, FOREGROUND].contains(finalizer));
+    (strategy::orphans_by_default(resource) && !decided).then_some("Orphan")
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy asks.
