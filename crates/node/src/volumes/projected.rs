@@ -62,7 +62,6 @@ fn restrict(file: &mut payload::PayloadFile, pod: &Pod) {
     let spec = pod::spec(pod);
     if spec.security_context.as_ref().and_then(|context| context.fs_group).is_some() {
         file.mode = 0o600;
-        return;
     }
     let pods_user = spec.security_context.as_ref().and_then(|context| context.run_as_user);
     let mut users = pod::containers(spec).map(|(_, container)| {
@@ -111,5 +110,21 @@ mod tests {
         assert_eq!(file("name").data, b"p");
         assert_eq!((file("token").mode, file("token").owner), (0o600, Some(7)));
         assert_eq!(payload.len(), 3);
+    }
+
+    #[test]
+    fn a_token_is_its_users() {
+        let check = |context: serde_json::Value, mode: u32, owner: Option<u32>| {
+            let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p"},
+                "spec": {"securityContext": context, "containers": [{"name": "c"}]}}))
+            .expect("a pod");
+            let mut file = payload::PayloadFile { data: Vec::new(), mode: 0o644, owner: None };
+            restrict(&mut file, &pod);
+            assert_eq!((file.mode, file.owner), (mode, owner), "{context}");
+        };
+        check(serde_json::json!({}), 0o644, None);
+        check(serde_json::json!({"runAsUser": 7}), 0o600, Some(7));
+        check(serde_json::json!({"fsGroup": 9}), 0o600, None);
+        check(serde_json::json!({"runAsUser": 7, "fsGroup": 9}), 0o600, Some(7));
     }
 }
