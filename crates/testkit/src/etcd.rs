@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::sandbox::Sandbox;
 
-const PROGRAM: &str = "/usr/bin/etcd";
+pub const PROGRAM: &str = "/usr/bin/etcd";
 
 /// One member of a cluster. Killed when dropped, at the latest with its sandbox.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ impl Member {
 impl Etcd {
     /// Starts a member with its data in the sandbox's directory, where it also goes on from.
     pub fn start(sandbox: &Sandbox, member: &Member, all: &[Member]) -> Result<Etcd> {
+        Etcd::start_with(sandbox, member, all, &[])
+    }
+
+    /// The same with further flags.
+    pub fn start_with(sandbox: &Sandbox, member: &Member, all: &[Member], flags: &[&str]) -> Result<Etcd> {
         ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing: install Debian's package etcd-server");
         let pid_file = sandbox.directory().join(format!("etcd-{}.pid", member.name));
         let _ = std::fs::remove_file(&pid_file);
@@ -66,7 +71,7 @@ impl Etcd {
         command.arg("--data-dir").arg(sandbox.directory().join(format!("etcd-{}", member.name)));
         command.args(["--listen-client-urls", listen, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.args(["--initial-cluster", &cluster.join(","), "--log-level", "error"]);
+        command.args(["--initial-cluster", &cluster.join(","), "--log-level", "error"]).args(flags);
         // It tells of each of its elections, and its faults show in the answers.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let entered = command.spawn().context("cannot run etcd")?;

@@ -2,54 +2,30 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sampan_testkit::Sandbox;
+use sampan_testkit::etcd::{Etcd, Member, PROGRAM};
 use tokio::net::TcpStream;
 
 pub const NAME: &str = "etcd";
-const PROGRAM: &str = "/usr/bin/etcd";
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running etcd. Killed when dropped, at the latest with its sandbox.
-pub struct Etcd {
-    process: Child,
-}
-
-impl Etcd {
-    /// Starts one on its data in a sandbox; `None` where it is not installed.
-    pub fn start(sandbox: &Sandbox, options: &[&str]) -> Result<Option<Etcd>> {
-        if !Path::new(PROGRAM).exists() {
-            eprintln!("{PROGRAM} is missing: not compared with etcd (Debian's package etcd-server)");
-            return Ok(None);
-        }
-        let mut command = sandbox.enter(&[]);
-        command.arg(PROGRAM).arg("--data-dir").arg(sandbox.directory().join("etcd"));
-        command.args(["--listen-client-urls", "http://127.0.0.1:2379"]);
-        command.args(["--advertise-client-urls", "http://127.0.0.1:2379"]);
-        command.args(["--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error"]);
-        command.args(options);
-        // It tells of each of its elections, and its faults show in the answers.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().context("cannot run etcd")?;
-        Ok(Some(Etcd { process }))
+/// Starts one on its data in a sandbox; `None` where it is not installed.
+pub fn start(sandbox: &Sandbox, flags: &[&str]) -> Result<Option<Etcd>> {
+    if !Path::new(PROGRAM).exists() {
+        eprintln!("{PROGRAM} is missing: not compared with etcd (Debian's package etcd-server)");
+        return Ok(None);
     }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        // The one that entered the sandbox takes etcd with it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    let member = Member::alone();
+    Etcd::start_with(sandbox, &member, std::slice::from_ref(&member), flags).map(Some)
 }
 
 /// A connection of its own.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::Arguments;
 use crate::client::{CLIENTS, access, connect, inside, load, post};
-use crate::etcd::{self, Etcd};
+use crate::etcd;
 use crate::figure::{Figure, median};
 
 const ROUNDS: usize = 5;
@@ -34,9 +34,9 @@ pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
         ours.push(inside(cluster.sandbox(), move || api(access, round))?);
         let store = store.clone();
         alone.push(inside(cluster.sandbox(), move || store_alone(store, round))?);
-        if let Some(etcd) = Etcd::start(cluster.sandbox(), &[])? {
+        if let Some(etcd) = etcd::start(cluster.sandbox(), &[])? {
             peer.push(inside(cluster.sandbox(), move || etcd_puts(round))?);
-            drop(etcd);
+            etcd.kill()?;
         }
     }
     let closed = inside(cluster.sandbox(), move || async move {

@@ -8,7 +8,7 @@ use sampan_storage::{Options, RedbStore, Store as _, Write};
 use sampan_testkit::Sandbox;
 
 use crate::client::{CLIENTS, Load, inside, load};
-use crate::etcd::{self, Etcd};
+use crate::etcd;
 use crate::figure::{Figure, median, quantile};
 
 const ROUNDS: usize = 3;
@@ -46,9 +46,9 @@ pub fn measure() -> Result<Vec<Figure>> {
             let path = sandbox.directory().join(format!("store-{clients}-{round}"));
             let store = Arc::new(RedbStore::open(&path, Options::default())?);
             ours.add(inside(&sandbox, move || put(store, clients))?);
-            if let Some(etcd) = Etcd::start(&sandbox, &[])? {
+            if let Some(etcd) = etcd::start(&sandbox, &[])? {
                 peer.add(inside(&sandbox, move || put_in_etcd(clients, round))?);
-                drop(etcd);
+                etcd.kill()?;
             }
         }
         let peer = peer.figures()?;

@@ -8,7 +8,7 @@ use sampan_storage::{Options, RedbStore, Store as _, Write};
 use sampan_testkit::Sandbox;
 
 use crate::client::{CLIENTS, inside};
-use crate::etcd::{self, Etcd};
+use crate::etcd;
 use crate::figure::Figure;
 
 const OBJECTS: usize = 500_000;
@@ -22,12 +22,12 @@ pub fn measure() -> Result<Vec<Figure>> {
     let sandbox = Sandbox::start()?;
     let directory = sandbox.directory().to_owned();
     let (first, all) = inside(&sandbox, move || ours(directory))?;
-    let peer = match Etcd::start(&sandbox, &[QUOTA])? {
+    let peer = match etcd::start(&sandbox, &[QUOTA])? {
         Some(etcd) => {
             inside(&sandbox, fill_etcd)?;
-            drop(etcd);
+            etcd.kill()?;
             let began = Instant::now();
-            let again = Etcd::start(&sandbox, &[QUOTA])?;
+            let again = etcd::start(&sandbox, &[QUOTA])?;
             inside(&sandbox, || async { etcd::Client::connect().await?.put(b"ready", b"").await })?;
             let took = began.elapsed().as_secs_f64();
             drop(again);
