@@ -8,6 +8,7 @@ mod cel;
 mod custom;
 mod dns;
 mod encrypted;
+mod etcd;
 mod http_head;
 mod image_archive;
 mod image_layer;
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("custom", custom::run),
     ("dns", dns::run),
     ("encrypted", encrypted::run),
+    ("etcd", etcd::run),
     ("http_head", http_head::run),
     ("image_archive", image_archive::run),
     ("image_layer", image_layer::run),

@@ -13,5 +13,6 @@ pub mod wire;
 
 pub use channel::{CallError, Channel};
 pub use endpoint::{Endpoint, EndpointError, TlsFiles};
+pub use frame::{Deframer, frame};
 pub use status::Code;
 pub use stream::{Receiver, Sender};
