@@ -13,10 +13,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use sampan_api::Status;
-use sampan_api::object::ObjectRef;
 use sampan_client::events::{EventType, reference};
 use sampan_client::{InformerEvent, PatchKind, WorkQueue};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -157,32 +155,10 @@ async fn execute(shared: &Shared, mut node: Node, changes: Changes) -> Result<No
     Ok(node)
 }
 
-/// Where a pod runs: all of it that its place is asked for by.
-#[derive(Deserialize)]
-struct Place {
-    #[serde(default)]
-    spec: PlaceSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PlaceSpec {
-    node_name: Option<String>,
-}
-
-/// The node of a pod; absent while it has none.
-pub(crate) fn node_of(pod: &ObjectRef) -> Option<String> {
-    pod.decode::<Place>().ok()?.spec.node_name.filter(|node| !node.is_empty())
-}
-
-pub(crate) fn pods_on(shared: &Shared, node: &str) -> Vec<Pod> {
-    let pods = shared.view.of(Kind::Pod).list("");
-    pods.iter().filter(|pod| node_of(pod).as_deref() == Some(node)).filter_map(decode).collect()
-}
-
 /// Nobody knows whether the pods of a lost node serve, so that no service leads to them.
 async fn mark_pods_unready(shared: &Shared, node: &str) -> Result<(), Status> {
-    for pod in pods_on(shared, node).into_iter().filter(is_ready) {
+    let pods = shared.view.pods_on(node);
+    for pod in pods.iter().filter_map(decode::<Pod>).filter(is_ready) {
         let mut conditions =
             pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         for condition in conditions.iter_mut().filter(|condition| condition.type_ == "Ready") {

@@ -9,9 +9,9 @@ use sampan_client::{DeleteOptions, InformerEvent, WorkQueue};
 
 use crate::Shared;
 use crate::controller::Controller;
-use crate::node_lifecycle::{node_of, patch_conditions, pods_on, with_disruption};
+use crate::node_lifecycle::{patch_conditions, with_disruption};
 use crate::pods::phase;
-use crate::view::Kind;
+use crate::view::{Kind, decode, node_of};
 
 /// How long a node must be gone: it may come back under its name.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -44,7 +44,7 @@ impl Controller for PodGarbageCollector {
         {
             return Ok(None);
         }
-        for pod in pods_on(shared, key) {
+        for pod in shared.view.pods_on(key).iter().filter_map(decode::<Pod>) {
             end(shared, &pod).await?;
         }
         Ok(None)

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::Shared;
 use crate::controller::Controller;
-use crate::node_lifecycle::{node_of, patch_conditions, with_disruption};
+use crate::node_lifecycle::{patch_conditions, with_disruption};
 use crate::view::{Kind, decode};
 
 /// Keys are pods.
@@ -109,8 +109,7 @@ impl TaintEviction {
         } else {
             tainted.insert(node.to_owned(), taints)
         };
-        let pods = shared.view.of(Kind::Pod).list("");
-        pods.iter().filter(|pod| node_of(pod).as_deref() == Some(node)).for_each(|pod| queue.add(pod.key()));
+        shared.view.pods_on(node).iter().for_each(|pod| queue.add(pod.key()));
     }
 }
 

@@ -1,5 +1,7 @@
 //! The controllers' view of the cluster: one informer per resource, shared by all of them.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use sampan_api::Gvr;
@@ -7,6 +9,11 @@ use sampan_api::object::ObjectRef;
 use sampan_client::typed::Resource;
 use sampan_client::{Client, Informer, InformerEvent, ListOptions};
 use tokio::sync::mpsc;
+
+mod placed;
+
+use placed::Placed;
+pub(crate) use placed::node_of;
 
 /// The resources that controllers look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,19 +93,24 @@ pub(crate) type Feed = mpsc::UnboundedReceiver<(Kind, InformerEvent)>;
 /// Local, always current views.
 pub(crate) struct View {
     informers: Vec<Informer>,
+    placed: Arc<Placed>,
 }
 
 impl View {
     /// Follows every resource. Changes arrive in the feed, each after the view shows it.
     pub fn start(client: &Client) -> (View, Feed) {
         let (sender, feed) = mpsc::unbounded_channel();
+        let placed = Arc::new(Placed::default());
         let informers = KINDS
             .into_iter()
             .map(|(kind, gvr)| {
                 let (events, mut receiver) = mpsc::unbounded_channel();
-                let sender = sender.clone();
+                let (sender, placed) = (sender.clone(), placed.clone());
                 tokio::spawn(async move {
                     while let Some(event) = receiver.recv().await {
+                        if kind == Kind::Pod {
+                            placed.note(&event);
+                        }
                         if sender.send((kind, event)).is_err() {
                             return;
                         }
@@ -110,7 +122,7 @@ impl View {
                 Informer::start(client.clone(), gvr, namespace.map(str::to_owned), selection, events)
             })
             .collect();
-        (View { informers }, feed)
+        (View { informers, placed }, feed)
     }
 
     /// Waits for the first list of every resource.
@@ -120,6 +132,12 @@ impl View {
 
     pub fn of(&self, kind: Kind) -> &Informer {
         &self.informers[kind as usize]
+    }
+
+    /// The pods that run on a node.
+    pub fn pods_on(&self, node: &str) -> Vec<ObjectRef> {
+        let pods = self.of(Kind::Pod);
+        self.placed.on(node).iter().filter_map(|key| pods.get(key)).collect()
     }
 
     /// One object, decoded.
