@@ -78,6 +78,8 @@ pub struct GoTool {
     /// What is fetched, with versions.
     modules: &'static [&'static str],
     source: GoSource,
+    /// What the linker is told.
+    linker: &'static str,
 }
 
 /// What a program is built from.
@@ -93,11 +95,14 @@ pub const KUBECTL: GoTool = GoTool {
     name: "kubectl",
     modules: &["k8s.io/kubectl@v0.35.10", "k8s.io/component-base@v0.35.10"],
     source: GoSource::Main(KUBECTL_MAIN),
+    // Without its version, `kubectl version` fails beside a server's.
+    linker: "-X k8s.io/component-base/version.gitVersion=v1.35.10",
 };
 pub const HELM: GoTool = GoTool {
     name: "helm",
     modules: &["helm.sh/helm/v3/cmd/helm@v3.19.5"],
     source: GoSource::Package("helm.sh/helm/v3/cmd/helm"),
+    linker: "",
 };
 
 const KUBECTL_MAIN: &str = "package main
@@ -158,7 +163,7 @@ impl GoTool {
         };
         // Named at the end only, so that it is there whole or not at all.
         let made = source.join("made");
-        go(&["build", "-o", "made", package])?;
+        go(&["build", "-ldflags", self.linker, "-o", "made", package])?;
         Ok(std::fs::rename(made, directory.join(self.name))?)
     }
 }
