@@ -116,7 +116,8 @@ fn recheck(since: Timestamp, now: Timestamp) -> Duration {
     (age / 8).clamp(RECHECK_FROM, RECHECK_TO)
 }
 
-/// Deletes everything in a namespace and tells what remains.
+/// Deletes everything in a namespace and tells what remains: pods first, and the rest when they are gone, so
+/// that none runs without the policies and secrets that it was given.
 async fn empty(shared: &Shared, namespace: &str) -> Remains {
     let mut remains = Remains::default();
     let discovered = match discover(&shared.client).await {
@@ -127,9 +128,17 @@ async fn empty(shared: &Shared, namespace: &str) -> Remains {
         }
     };
     remains.undiscovered = discovered.failures;
-    for resource in discovered.resources.iter().filter(|resource| resource.namespaced && resource.deletable) {
-        if let Err(status) = empty_one(shared, namespace, resource, &mut remains).await {
-            remains.failures.push(status.to_string());
+    let deletable = discovered.resources.iter().filter(|resource| resource.namespaced && resource.deletable);
+    let (pods, others): (Vec<_>, Vec<_>) =
+        deletable.partition(|resource| resource.gvr.group.is_empty() && resource.gvr.resource == "pods");
+    for resources in [pods, others] {
+        for resource in resources {
+            if let Err(status) = empty_one(shared, namespace, resource, &mut remains).await {
+                remains.failures.push(status.to_string());
+            }
+        }
+        if !remains.objects.is_empty() {
+            break;
         }
     }
     remains

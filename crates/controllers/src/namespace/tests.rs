@@ -80,3 +80,25 @@ async fn what_is_inside_goes_before_the_namespace() {
     assert_eq!(stored["spec"]["finalizers"], json!([]));
     bench.get("", "v1", "configmaps", "other", "c").await;
 }
+
+#[tokio::test]
+async fn pods_go_before_all_else() {
+    let bench = Bench::start().await;
+    let namespace = json!({"metadata": {"name": "n", "finalizers": ["test/kept"]}, "spec": {"finalizers": ["kubernetes"]}});
+    bench.create("", "v1", "namespaces", "", namespace).await;
+    bench.create("", "v1", "configmaps", "n", json!({"metadata": {"name": "a"}})).await;
+    let pod = json!({
+        "metadata": {"name": "p", "finalizers": ["test/hold"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    bench.create("", "v1", "pods", "n", pod).await;
+    bench.delete("", "v1", "namespaces", "", "n").await;
+    assert!(Namespaces.reconcile(&bench.shared, "n").await.expect("works").is_some(), "the pod is held");
+    let mut pod = bench.get("", "v1", "pods", "n", "p").await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    let map = bench.get("", "v1", "configmaps", "n", "a").await;
+    assert_eq!(map["metadata"].get("deletionTimestamp"), None);
+    pod["metadata"]["finalizers"] = json!([]);
+    bench.update("", "v1", "pods", "n", "p", pod).await;
+    assert_eq!(Namespaces.reconcile(&bench.shared, "n").await.expect("works"), None);
+}
