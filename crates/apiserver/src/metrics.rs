@@ -20,6 +20,8 @@ pub use requests::{Observed, RequestMetrics};
 /// The metrics of one API server.
 pub struct Metrics {
     registry: Registry,
+    /// What `/metrics/slis` shows, and `/metrics` does not: how healthy the server says that it is.
+    indicators: Registry,
     pub requests: RequestMetrics,
     pub admission: Arc<AdmissionMetrics>,
     authentication: Arc<Family<Counter>>,
@@ -63,12 +65,12 @@ const AUTHORIZATION_SECONDS: Description = Description::new(
 .buckets(&DOUBLING);
 const HEALTH_CHECKS: Description = Description::new(
     "kubernetes_healthchecks_total",
-    "[STABLE] Runs of the health checks, by result.",
+    "[STABLE] This metric records the results of all healthcheck.",
     &["name", "status", "type"],
 );
 const HEALTH_STATE: Description = Description::new(
     "kubernetes_healthcheck",
-    "[STABLE] Whether a health check passed when it last ran.",
+    "[STABLE] This metric records the result of a single healthcheck.",
     &["name", "type"],
 );
 
@@ -76,6 +78,8 @@ impl Metrics {
     pub fn new(registry: Registry) -> Self {
         registry.register(Arc::new(build::collect));
         registry.register(Arc::new(process::collect));
+        let indicators = Registry::default();
+        indicators.register(Arc::new(process::collect_start));
         Metrics {
             requests: RequestMetrics::new(&registry),
             admission: Arc::new(AdmissionMetrics::new(&registry)),
@@ -84,9 +88,10 @@ impl Metrics {
             authenticated_users: registry.family(AUTHENTICATED_USERS),
             authorization: registry.family(AUTHORIZATION),
             authorization_seconds: registry.family(AUTHORIZATION_SECONDS),
-            health_checks: registry.family(HEALTH_CHECKS),
-            health_state: registry.family(HEALTH_STATE),
+            health_checks: indicators.family(HEALTH_CHECKS),
+            health_state: indicators.family(HEALTH_STATE),
             registry,
+            indicators,
         }
     }
 
@@ -129,6 +134,11 @@ impl Metrics {
 
     pub fn encode(&self, format: Format) -> String {
         self.registry.encode(format)
+    }
+
+    /// The service level indicators alone, which are cheap enough to be asked for every few seconds.
+    pub fn encode_indicators(&self, format: Format) -> String {
+        self.indicators.encode(format)
     }
 }
 

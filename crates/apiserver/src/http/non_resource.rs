@@ -31,7 +31,8 @@ pub async fn get(
     }
     match path {
         "" => Ok(answer::value(StatusCode::OK, &paths(server), Accepted::JSON)),
-        "/metrics" => Ok(metrics(server, request.headers())),
+        "/metrics" => Ok(metrics(request.headers(), |format| server.metrics.encode(format))),
+        "/metrics/slis" => Ok(metrics(request.headers(), |format| server.metrics.encode_indicators(format))),
         "/.well-known/openid-configuration" => {
             let host = host_of(request).unwrap_or("localhost");
             let configuration = server.authenticator.tokens.openid_configuration(&format!("https://{host}"));
@@ -50,11 +51,11 @@ pub async fn get(
     }
 }
 
-fn metrics(server: &ApiServer, headers: &HeaderMap) -> Response<ResponseBody> {
+fn metrics(headers: &HeaderMap, encode: impl FnOnce(Format) -> String) -> Response<ResponseBody> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::negotiate(accept);
     let content_type = HeaderValue::from_static(format.content_type());
-    answer::with_type(StatusCode::OK, content_type, server.metrics.encode(format))
+    answer::with_type(StatusCode::OK, content_type, encode(format))
 }
 
 fn document(server: &ApiServer, path: &str, headers: &HeaderMap) -> Result<Response<ResponseBody>, Status> {
@@ -92,6 +93,7 @@ fn paths(server: &ApiServer) -> Value {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",

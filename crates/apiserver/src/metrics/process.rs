@@ -8,13 +8,9 @@ use sampan_base::metrics::{Exposition, Kind};
 const TICKS: f64 = 100.0;
 
 pub fn collect(out: &mut Exposition) {
-    let mut write = |name: &str, help: &str, kind: Kind, value: Option<f64>| {
-        if let Some(value) = value {
-            out.family(name, help, kind);
-            out.sample(&[], value);
-        }
-    };
-    let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text));
+    let stat = stat();
+    write_start(out, stat.as_ref());
+    let mut write = |name, help, kind, value| write(out, name, help, kind, value);
     let (counter, gauge) = (Kind::Counter, Kind::Gauge);
     let cpu = stat.as_ref().map(|stat| stat.cpu_seconds);
     write("process_cpu_seconds_total", "Processor time that was used, in seconds.", counter, cpu);
@@ -23,14 +19,30 @@ pub fn collect(out: &mut Exposition) {
     write("process_resident_memory_bytes", "Resident memory, in bytes.", gauge, resident);
     let virtual_bytes = kilobytes(&status, "VmSize:");
     write("process_virtual_memory_bytes", "Virtual memory, in bytes.", gauge, virtual_bytes);
-    let started = stat.and_then(|stat| Some(boot_time()? + stat.started_seconds));
-    write("process_start_time_seconds", "When the process began, in seconds since 1970.", gauge, started);
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
     write("process_open_fds", "Open file descriptors.", gauge, open);
     let limits = fs::read_to_string("/proc/self/limits").ok();
     write("process_max_fds", "The most file descriptors.", gauge, limits.and_then(|text| max_files(&text)));
     let threads = fs::read_dir("/proc/self/task").ok().map(|entries| entries.count() as f64);
     write("process_threads", "Threads of the process.", gauge, threads);
+}
+
+/// Only when the process began, which tells a scrape that its counters are new.
+pub fn collect_start(out: &mut Exposition) {
+    write_start(out, stat().as_ref());
+}
+
+fn write_start(out: &mut Exposition, stat: Option<&Stat>) {
+    let started = stat.and_then(|stat| Some(boot_time()? + stat.started_seconds));
+    let help = "When the process began, in seconds since 1970.";
+    write(out, "process_start_time_seconds", help, Kind::Gauge, started);
+}
+
+fn write(out: &mut Exposition, name: &str, help: &str, kind: Kind, value: Option<f64>) {
+    if let Some(value) = value {
+        out.family(name, help, kind);
+        out.sample(&[], value);
+    }
 }
 
 struct Stat {
@@ -48,6 +60,10 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
         Some(Stat { cpu_seconds: (field(14)? + field(15)?) / TICKS, started_seconds: field(22)? / TICKS })
     }
+}
+
+fn stat() -> Option<Stat> {
+    fs::read_to_string("/proc/self/stat").ok().and_then(|text| Stat::parse(&text))
 }
 
 /// A line of `/proc/<pid>/status` that is in kilobytes, in bytes.

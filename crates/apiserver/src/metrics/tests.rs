@@ -20,3 +20,21 @@ fn a_scrape_has_upstreams_names() {
         assert!(text.contains(&format!("{line}\n")), "{line} is not in\n{text}");
     }
 }
+
+#[test]
+fn indicators_are_apart() {
+    let metrics = Metrics::new(Registry::default());
+    metrics.health_checks.with(&["ping", "success", "livez"]).inc();
+    metrics.health_state.with(&["ping", "livez"]).set(1);
+    let indicators = metrics.encode_indicators(Format::Text);
+    for line in [
+        "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.",
+        "kubernetes_healthcheck{name=\"ping\",type=\"livez\"} 1",
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"livez\"} 1",
+        "# TYPE process_start_time_seconds gauge",
+    ] {
+        assert!(indicators.contains(&format!("{line}\n")), "{line} is not in\n{indicators}");
+    }
+    assert!(!indicators.contains("process_open_fds"), "{indicators}");
+    assert!(!metrics.encode(Format::Text).contains("kubernetes_healthcheck"));
+}

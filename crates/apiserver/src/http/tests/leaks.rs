@@ -230,6 +230,7 @@ async fn what_is_no_resource_is_refused_alike() {
     let gets = [attempt("GET", "", &[], ""), attempt("POST", "", &[], "")];
     let paths: Vec<String> = [
         "/metrics",
+        "/metrics/slis",
         "/metrics/present",
         "/debug/pprof",
         "/logs/present",
