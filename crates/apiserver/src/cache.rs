@@ -24,11 +24,13 @@ use tokio::sync::watch;
 use crate::fields::FieldReader;
 use crate::frames::{FrameBudget, Frames};
 
+mod age;
 mod idle;
 mod pins;
 
 pub use pins::{Pin, Pinned};
 
+use age::Ages;
 use idle::Idle;
 use pins::Pins;
 
@@ -320,11 +322,16 @@ pub struct Caches {
     /// By storage prefix with its closing slash. No prefix begins another one.
     by_prefix: RwLock<BTreeMap<String, Arc<Cache>>>,
     applied: watch::Sender<u64>,
+    ages: Mutex<Ages>,
 }
 
 impl Default for Caches {
     fn default() -> Self {
-        Caches { by_prefix: RwLock::new(BTreeMap::new()), applied: watch::Sender::new(0) }
+        Caches {
+            by_prefix: RwLock::new(BTreeMap::new()),
+            applied: watch::Sender::new(0),
+            ages: Mutex::default(),
+        }
     }
 }
 
@@ -381,6 +388,7 @@ impl Caches {
         for cache in self.by_prefix.read().values() {
             cache.advance(revision);
         }
+        self.ages.lock().note(revision, Instant::now(), WINDOW_AGE);
         self.applied.send_replace(revision);
     }
 
@@ -392,6 +400,11 @@ impl Caches {
 
     pub fn revision(&self) -> u64 {
         *self.applied.borrow()
+    }
+
+    /// Whether a revision has not been the latest one for longer than any window is promised to reach back.
+    pub fn is_old(&self, revision: u64) -> bool {
+        self.ages.lock().is_superseded_for(revision, Instant::now(), WINDOW_AGE)
     }
 
     fn find(&self, key: &str) -> Option<(String, Arc<Cache>)> {

@@ -241,9 +241,10 @@ impl Registry {
             let (snapshot, revision) = resource.cache.snapshot();
             return Ok((snapshot, revision, token.start));
         };
+        let young = !self.caches.is_old(revision);
         match resource.cache.snapshot_at(revision) {
-            Ok(snapshot) => Ok((snapshot, revision, token.start)),
-            Err(_) => {
+            Ok(snapshot) if young => Ok((snapshot, revision, token.start)),
+            Ok(_) | Err(_) => {
                 let inconsistent = ContinueToken { rv: -1, ..token };
                 let mut status = Status::expired(
                     "The provided continue parameter is too old to display a consistent list result. You can start \
