@@ -119,6 +119,29 @@ impl Object {
         }
     }
 
+    /// The length of what [`Object::append_untyped_to`] appends.
+    pub fn untyped_len(&self) -> usize {
+        match &*self.json.read() {
+            Json::Plain(bytes) => bytes.len() - type_len(bytes),
+            Json::Packed(packed) => packed.len() - packed.type_len(),
+        }
+    }
+
+    /// Appends the JSON without kind and version: an item of a list, whose kind says them. They stay where
+    /// the object does not begin with them, as all that this program stores does.
+    pub fn append_untyped_to(&self, buffer: &mut BytesMut) {
+        match &*self.json.read() {
+            Json::Plain(bytes) => match type_len(bytes) {
+                0 => buffer.extend_from_slice(bytes),
+                length => {
+                    buffer.extend_from_slice(b"{");
+                    buffer.extend_from_slice(&bytes[1 + length..]);
+                }
+            },
+            Json::Packed(packed) => packed.unpack_untyped_into(buffer),
+        }
+    }
+
     /// Packs the bytes where that makes them smaller. Answers the bytes of memory that it saved.
     pub fn pack(&self, dictionary: &Arc<Dictionary>) -> usize {
         let bytes = match &*self.json.read() {
@@ -149,6 +172,17 @@ impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Object({} @{}, {} bytes)", self.key(), self.header.revision, self.len())
     }
+}
+
+/// How many bytes kind and version take behind the opening brace, with the commas behind them.
+fn type_len(json: &[u8]) -> usize {
+    fn value(text: &[u8]) -> Option<&[u8]> {
+        let end = text.iter().position(|&byte| matches!(byte, b'"' | b'\\'))?;
+        text[end..].strip_prefix(b"\",")
+    }
+    let rest = json.strip_prefix(b"{\"kind\":\"").and_then(value);
+    let rest = rest.and_then(|rest| rest.strip_prefix(b"\"apiVersion\":\"")).and_then(value);
+    rest.map_or(0, |rest| json.len() - 1 - rest.len())
 }
 
 /// The shape that [`Header::parse`] reads; everything else is skipped without allocation.
@@ -301,6 +335,24 @@ mod tests {
             b"{",
         ] {
             assert!(Header::parse(json).is_err(), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_a_list_leaves_out_what_the_list_says() {
+        for (json, expected) in [
+            (r#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#, r#"{"metadata":{}}"#),
+            (r#"{"kind":"Role","apiVersion":"a.b/v1","x":1}"#, r#"{"x":1}"#),
+            // Nothing that this program writes, and nothing that may be damaged.
+            (r#"{"apiVersion":"v1","kind":"Pod","x":1}"#, r#"{"apiVersion":"v1","kind":"Pod","x":1}"#),
+            (r#"{"kind":"Pod","apiVersion":"v1"}"#, r#"{"kind":"Pod","apiVersion":"v1"}"#),
+            (r#"{"kind":"a\",","apiVersion":"v1","x":1}"#, r#"{"kind":"a\",","apiVersion":"v1","x":1}"#),
+            ("{}", "{}"),
+        ] {
+            let object = Object::new(Header::default(), json.as_bytes().to_vec().into());
+            let mut buffer = BytesMut::new();
+            object.append_untyped_to(&mut buffer);
+            assert_eq!((buffer, object.untyped_len()), (expected.into(), expected.len()), "{json}");
         }
     }
 }

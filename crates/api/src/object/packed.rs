@@ -41,6 +41,8 @@ impl Dictionary {
 pub(super) struct Packed {
     bytes: Box<[u8]>,
     length: u32,
+    /// See [`super::type_len`].
+    type_length: u32,
     dictionary: Arc<Dictionary>,
 }
 
@@ -51,11 +53,17 @@ impl Packed {
         let mut buffer = vec![0; block::get_maximum_output_size(bytes.len())];
         let taken = block::compress_into_with_dict(bytes, &mut buffer, &dictionary.bytes).ok()?;
         let packed = buffer.get(..taken).filter(|packed| packed.len() < bytes.len() / 4 * 3)?;
-        Some(Packed { bytes: packed.into(), length, dictionary: dictionary.clone() })
+        let type_length = super::type_len(bytes) as u32;
+        Some(Packed { bytes: packed.into(), length, type_length, dictionary: dictionary.clone() })
     }
 
     pub(super) fn len(&self) -> usize {
         self.length as usize
+    }
+
+    /// How many bytes kind and version take.
+    pub(super) fn type_len(&self) -> usize {
+        self.type_length as usize
     }
 
     pub(super) fn packed_len(&self) -> usize {
@@ -76,6 +84,26 @@ impl Packed {
             block::decompress_into_with_dict(&self.bytes, &mut buffer[start..], &self.dictionary.bytes);
         assert_eq!(unpacked.ok(), Some(self.len()), "what was packed here unpacks again");
     }
+
+    /// Appends the bytes without kind and version.
+    pub(super) fn unpack_untyped_into(&self, buffer: &mut BytesMut) {
+        let (start, typed) = (buffer.len(), self.type_len());
+        let mut before = [0; 128];
+        if typed > before.len().min(start) {
+            self.unpack_into(buffer);
+            buffer.copy_within(start + 1 + typed.., start + 1);
+            buffer.truncate(buffer.len() - typed);
+            return;
+        }
+        // Unpacked so far to the left that what stays is where it belongs: nothing is moved but the few bytes
+        // that stand there, away and back.
+        let (left, before) = (start - typed, &mut before[..typed]);
+        before.copy_from_slice(&buffer[left..]);
+        buffer.truncate(left);
+        self.unpack_into(buffer);
+        buffer[left..start].copy_from_slice(before);
+        buffer[start] = b'{';
+    }
 }
 
 #[cfg(test)]
@@ -83,12 +111,14 @@ mod tests {
     use super::super::{Header, Object};
     use super::*;
 
+    const TYPE: &str = "\"kind\":\"Pod\",\"apiVersion\":\"v1\",";
+
     fn pod(number: usize) -> Vec<u8> {
         let variables: Vec<String> = (0..20)
             .map(|index| format!("{{\"name\":\"V{index}\",\"value\":\"{}\"}}", index * number))
             .collect();
         let (name, list) = (format!("pod-{number}"), variables.join(","));
-        format!("{{\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{{\"env\":[{list}]}}}}").into_bytes()
+        format!("{{{TYPE}\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{{\"env\":[{list}]}}}}").into_bytes()
     }
 
     #[test]
@@ -104,6 +134,13 @@ mod tests {
             let mut buffer = BytesMut::from(&b"before"[..]);
             object.append_to(&mut buffer);
             assert_eq!(buffer, [b"before".to_vec(), plain.clone()].concat());
+            let untyped = [b"{", &plain[TYPE.len() + 1..]].concat();
+            assert_eq!(object.untyped_len(), untyped.len());
+            for before in [&b"before"[..], &[b'x'; 200]] {
+                let mut buffer = BytesMut::from(before);
+                object.append_untyped_to(&mut buffer);
+                assert_eq!(buffer, [before, &untyped].concat());
+            }
             let value: serde_json::Value = object.decode().expect("JSON");
             assert_eq!(value["metadata"]["name"], format!("pod-{number}"));
             assert_eq!(object.pack(&dictionary), 0, "it is packed already");

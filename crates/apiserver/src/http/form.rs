@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
-use sampan_api::object::ObjectRef;
+use sampan_api::object::{Object, ObjectRef};
 use sampan_api::protobuf::{self, ObjectWriter};
 use sampan_api::table::ResourceDef;
 use sampan_api::{Status, printers};
@@ -123,10 +123,18 @@ impl Writer {
         })
     }
 
-    /// One object as an item of a list, or a row of a table, in JSON.
+    /// The length of the whole objects in a list, in JSON.
+    pub fn items_len(&self, objects: &[ObjectRef]) -> usize {
+        let length = if self.def.custom { Object::len } else { Object::untyped_len };
+        objects.iter().map(|object| length(object)).sum()
+    }
+
+    /// One object as an item of a list, or a row of a table, in JSON. Those of built-in kinds are without kind
+    /// and version, as upstream's.
     pub fn item(&self, object: &ObjectRef, out: &mut BytesMut) -> Result<(), Status> {
         match self.shape {
-            Shape::Object => object.append_to(out),
+            Shape::Object if self.def.custom => object.append_to(out),
+            Shape::Object => object.append_untyped_to(out),
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 out.put_slice(&metadata_only(object, version)?);
             }

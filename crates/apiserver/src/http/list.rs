@@ -42,10 +42,8 @@ impl JsonList {
     pub fn new(writer: Writer, page: Page) -> Self {
         let head = writer.list_head(&metadata(&page));
         let commas = page.items.len().saturating_sub(1);
-        let length = (writer.shape() == Shape::Object).then(|| {
-            let items: usize = page.items.iter().map(|item| item.len()).sum();
-            (head.len() + items + commas + END.len()) as u64
-        });
+        let length = (writer.shape() == Shape::Object)
+            .then(|| (head.len() + writer.items_len(&page.items) + commas + END.len()) as u64);
         JsonList { writer, head: Some(head), items: page.items.into_iter(), at: 0, length }
     }
 }

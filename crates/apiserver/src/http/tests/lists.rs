@@ -120,3 +120,18 @@ async fn long_lists_are_whole() {
     assert_eq!(table["rows"][99]["object"]["metadata"]["name"], "m099");
     assert_eq!(table["metadata"]["resourceVersion"], json["metadata"]["resourceVersion"]);
 }
+
+#[tokio::test]
+async fn items_of_built_in_kinds_leave_out_what_the_list_says() {
+    let server = with_config_maps(&["a", "b"]).await;
+    let response = server.get(MAPS, &[]).await;
+    let length: usize =
+        response.headers()["content-length"].to_str().expect("text").parse().expect("a number");
+    let bytes = bytes_of(response).await;
+    assert_eq!(bytes.len(), length);
+    let list: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
+    for item in list["items"].as_array().expect("items") {
+        assert_eq!((item.get("kind"), item.get("apiVersion")), (None, None), "{item}");
+    }
+}
