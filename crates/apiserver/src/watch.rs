@@ -129,6 +129,7 @@ impl Watcher {
         let (cursor, initial) = match start {
             Start::Existing => {
                 let (snapshot, revision) = resource.cache.snapshot();
+                let snapshot = registry.selectable(&resource, &selection, snapshot).await?;
                 (revision, Some(selection.choose(&resource.def, &snapshot)))
             }
             Start::Now => (resource.cache.snapshot().1, None),
@@ -191,7 +192,7 @@ impl Watcher {
     pub async fn changes(&mut self) -> Result<Vec<Seen>, Status> {
         loop {
             self.wakes.mark_seen();
-            let (chosen, is_full) = self.read()?;
+            let (chosen, is_full) = self.read().await?;
             if !chosen.is_empty() {
                 return Ok(chosen);
             }
@@ -203,21 +204,25 @@ impl Watcher {
                     return Err(Status::unavailable("the server is shutting down"));
                 },
                 // Its last events came before its end.
-                () = self.resource.ended() => return self.read().map(|(chosen, _)| chosen),
+                () = self.resource.ended() => return self.read().await.map(|(chosen, _)| chosen),
             }
         }
     }
 
     /// What came after the cursor and is selected, and whether there may be more.
-    fn read(&mut self) -> Result<(Vec<Seen>, bool), Status> {
+    async fn read(&mut self) -> Result<(Vec<Seen>, bool), Status> {
         let (events, complete) = self.events_after(BATCH).map_err(|expired| {
             Status::expired(format!("too old resource version: {} ({})", self.cursor, expired.oldest))
         })?;
         let is_full = events.len() >= BATCH;
-        let chosen = events
-            .into_iter()
-            .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))
-            .collect();
+        let chosen = if self.selection.needs_conversion(&self.resource.def) {
+            self.look_in_version(events).await?
+        } else {
+            events
+                .into_iter()
+                .filter_map(|event| Some(Seen { look: self.look(&event.change)?, event }))
+                .collect()
+        };
         self.cursor = complete;
         Ok((chosen, is_full))
     }
@@ -239,6 +244,31 @@ impl Watcher {
             });
         }
         Ok(events)
+    }
+
+    /// The same events for a selection by fields of another version than the stored one.
+    async fn look_in_version(&self, events: Vec<Arc<Event>>) -> Result<Vec<Seen>, Status> {
+        let mut chosen = Vec::new();
+        for event in events {
+            let change = match &event.change {
+                Change::Created(new) => Change::Created(self.with_fields(new).await?),
+                Change::Updated { old, new } => {
+                    Change::Updated { old: self.with_fields(old).await?, new: self.with_fields(new).await? }
+                }
+                Change::Deleted { old, last } => {
+                    Change::Deleted { old: self.with_fields(old).await?, last: last.clone() }
+                }
+            };
+            if let Some(look) = self.look(&change) {
+                chosen.push(Seen { event, look });
+            }
+        }
+        Ok(chosen)
+    }
+
+    async fn with_fields(&self, object: &ObjectRef) -> Result<ObjectRef, Status> {
+        let mut objects = self.registry.all_with_fields(&self.resource, vec![object.clone()]).await?;
+        objects.pop().ok_or_else(|| Status::internal("a conversion answered no object"))
     }
 
     fn look(&self, change: &Change) -> Option<Look> {

@@ -150,7 +150,12 @@ impl Registry {
         let snapshot = self.stored(&format!("{}/", followed.prefix)).await?;
         let mut normaliser = Normaliser::default();
         normaliser.add(followed);
-        let fields = followed.entries.first().map(|entry| entry.fields.clone()).unwrap_or_default();
+        // What is stored has the fields of its own version; no header has those of the others.
+        let is_stored = |entry: &&Arc<ResourceDef>| {
+            entry.storage.as_ref().is_some_and(|storage| storage.stored_as == entry.gvr)
+        };
+        let stored = followed.entries.iter().find(is_stored);
+        let fields = stored.map(|entry| entry.fields.clone()).unwrap_or_default();
         let cache = self.caches.replace(&followed.prefix, FieldReader::new(fields));
         let start = followed.prefix.len() + 1;
         let entries = snapshot.entries.iter().map(|entry| {

@@ -90,13 +90,29 @@ impl Selection {
 
     /// The objects that belong to it, in order of their keys.
     pub fn choose(&self, def: &ResourceDef, snapshot: &Snapshot) -> Vec<ObjectRef> {
+        self.among(snapshot, |header| self.matches(def, header))
+    }
+
+    /// The objects that may belong to it, whatever their fields are.
+    fn candidates(&self, snapshot: &Snapshot) -> Vec<ObjectRef> {
+        self.among(snapshot, |header| self.labels.matches(|key| header.label(key)))
+    }
+
+    fn among(&self, snapshot: &Snapshot, wanted: impl Fn(&Header) -> bool) -> Vec<ObjectRef> {
         let (first, end) = self.range();
         snapshot
             .range::<(Bound<&str>, Bound<&str>), str>((Bound::Included(first.as_str()), Bound::Unbounded))
             .take_while(|(key, _)| end.as_deref().is_none_or(|end| key.as_ref() < end))
-            .filter(|(_, object)| self.matches(def, &object.header))
+            .filter(|(_, object)| wanted(&object.header))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// Whether it asks for fields of another version than the stored one: no header has their values.
+    pub fn needs_conversion(&self, def: &ResourceDef) -> bool {
+        let is_stored = def.storage.as_ref().is_none_or(|storage| storage.stored_as == def.gvr);
+        let own = |field: &str| !matches!(field, "metadata.name" | "metadata.namespace");
+        def.custom && !is_stored && self.fields.requirements().iter().any(|one| own(&one.field))
     }
 
     /// What all its objects have in common, where the selectors say so.
@@ -107,6 +123,9 @@ impl Selection {
                 None if !self.namespaced => Pin::Key(name.into()),
                 None => Pin::Name(name.into()),
             });
+        }
+        if self.needs_conversion(def) {
+            return None;
         }
         let mut fields = def.fields.iter().enumerate();
         fields.find_map(|(at, field)| Some(Pin::Field(at, self.fields.exact(&field.name)?.into())))
@@ -161,6 +180,7 @@ impl Registry {
                 (snapshot, revision, String::new())
             }
         };
+        let snapshot = self.selectable(resource, &selection, snapshot).await?;
         let mut page = fill(def, &selection, &snapshot, start, options.limit as usize);
         page.revision = revision;
         page.continue_token = page.continue_token.map(|start| {
@@ -169,6 +189,21 @@ impl Registry {
         });
         page.items = self.all_in_version(resource, page.items).await?;
         Ok(page)
+    }
+
+    /// A snapshot in which a selection finds the fields that it asks for: where those are of another version
+    /// than the stored one, the objects that may belong to it, in that version.
+    pub async fn selectable(
+        &self,
+        resource: &Resource,
+        selection: &Selection,
+        snapshot: Snapshot,
+    ) -> Result<Snapshot, Status> {
+        if !selection.needs_conversion(&resource.def) {
+            return Ok(snapshot);
+        }
+        let objects = self.all_with_fields(resource, selection.candidates(&snapshot)).await?;
+        Ok(objects.into_iter().map(|object| (Arc::from(object.key()), object)).collect())
     }
 
     async fn snapshot(

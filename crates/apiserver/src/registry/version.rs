@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use sampan_api::object::ObjectRef;
 use sampan_api::table::ResourceDef;
-use sampan_api::{Object, Status};
+use sampan_api::{Header, Object, Status};
 use serde_json::Value;
 
 use super::{Registry, Resource};
+use crate::fields::FieldReader;
 use crate::{conversion, custom};
 
 impl Registry {
@@ -91,6 +92,23 @@ impl Registry {
             objects[at] = Arc::new(Object::new(objects[at].header.clone(), bytes));
         }
         Ok(objects)
+    }
+
+    /// The same, with those of their fields that this version lets be selected.
+    pub async fn all_with_fields(
+        &self,
+        resource: &Resource,
+        objects: Vec<ObjectRef>,
+    ) -> Result<Vec<ObjectRef>, Status> {
+        let reader = FieldReader::new(resource.def.fields.clone());
+        let objects = self.all_in_version(resource, objects).await?.into_iter();
+        Ok(objects
+            .map(|object| {
+                let bytes = object.bytes();
+                let header = Header { fields: reader.read(&bytes), ..object.header.clone() };
+                Arc::new(Object::new(header, bytes))
+            })
+            .collect())
     }
 
     /// The form in which an object is stored: in the stored version and without a revision.

@@ -46,6 +46,7 @@ spec:
     storage: false
     schema: *schema
     subresources: *subresources
+    selectableFields: [{jsonPath: .spec.cronSpec}]
 "#;
 
 fn object(name: &str, spec: &str) -> String {
@@ -84,6 +85,25 @@ pub fn define_use_delete(cluster: &mut Cluster) {
         .kubectl(&["get", "ct", "--field-selector=spec.nope=Slow"])
         .fails()
         .says(&["field label not supported: spec.nope"]);
+    // Each version has fields of its own.
+    let other = "crontabs.v1beta1.stable.example.com";
+    let selector = "--field-selector=spec.cronSpec=5 * * * *";
+    namespace.kubectl(&["get", other, selector, "-o", "name"]).ok().is("crontab.stable.example.com/two");
+    namespace
+        .kubectl(&["get", other, "--field-selector=spec.mode=Slow"])
+        .fails()
+        .says(&["field label not supported: spec.mode"]);
+    let mut watch = namespace.spawn(&["get", other, selector, "--watch", "--output-watch-events"]);
+    watch.until(r"^ADDED +two ");
+    let schedule = |schedule: &str| {
+        let patch = format!(r#"{{"spec":{{"cronSpec":"{schedule}"}}}}"#);
+        namespace.kubectl(&["patch", "ct", "one", "--type=merge", "-p", &patch]).ok();
+    };
+    schedule("5 * * * *");
+    watch.until(r"^ADDED +one ");
+    schedule("* * * * *");
+    watch.until(r"^DELETED +one ");
+    drop(watch);
     namespace
         .kubectl(&["get", "crontabs.v1beta1.stable.example.com", "one", "-o", "jsonpath={.apiVersion}"])
         .ok()
