@@ -182,10 +182,18 @@ struct RawResponse {
     uid: String,
     allowed: bool,
     status: Option<Status>,
-    patch: Option<String>,
+    patch: Option<RawPatch>,
     patch_type: Option<String>,
     audit_annotations: Option<BTreeMap<String, String>>,
     warnings: Option<Vec<String>>,
+}
+
+/// Bytes as Go's decoder takes them: base64, or an array of numbers, as kube-rs writes it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawPatch {
+    Base64(String),
+    Bytes(Vec<u8>),
 }
 
 /// Reads an answer. `mutates`: whether it may carry a patch.
@@ -198,8 +206,11 @@ pub fn verdict(
     let shape = |error: &dyn std::fmt::Display| ReviewError::Shape(error.to_string());
     let answer: Answer = serde_json::from_value(answer).map_err(|error| shape(&error))?;
     let response = answer.response.ok_or(ReviewError::Absent)?;
-    let patch = response.patch.as_deref().unwrap_or_default();
-    let patch = STANDARD.decode(patch).map_err(|error| shape(&error))?;
+    let patch = match response.patch {
+        None => Vec::new(),
+        Some(RawPatch::Base64(text)) => STANDARD.decode(text).map_err(|error| shape(&error))?,
+        Some(RawPatch::Bytes(bytes)) => bytes,
+    };
     let mut verdict = Verdict {
         allowed: response.allowed,
         status: response.status,
@@ -263,6 +274,11 @@ mod tests {
         check(
             true,
             json!({"uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch"}),
+            Ok(true),
+        );
+        check(
+            true,
+            json!({"uid": "u", "allowed": true, "patch": [91, 93], "patchType": "JSONPatch"}),
             Ok(true),
         );
         check(
