@@ -4,7 +4,6 @@
 //! report the difference. Objects are shared with the backend's cache where it is in the same
 //! process, so that a view costs a pointer per object.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::{Client, ListOptions, WatchEvent};
+
+mod objects;
+
+use objects::Objects;
 
 /// What changed in a view. Sent after the view shows it.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ pub struct Informer {
 
 #[derive(Default)]
 struct View {
-    objects: RwLock<BTreeMap<String, ObjectRef>>,
+    objects: RwLock<Objects>,
 }
 
 impl Drop for Informer {
@@ -81,15 +84,14 @@ impl Informer {
         self.view.objects.read().get(key).cloned()
     }
 
-    /// Every object of a namespace, or of the view when `namespace` is empty, in the order of keys.
+    /// Every object of a namespace, or of the view when `namespace` is empty, in the order of
+    /// namespaces and names.
     pub fn list(&self, namespace: &str) -> Vec<ObjectRef> {
         let objects = self.view.objects.read();
         if namespace.is_empty() {
-            return objects.values().cloned().collect();
+            return objects.iter().cloned().collect();
         }
-        let from = format!("{namespace}/");
-        let to = format!("{namespace}0"); // '0' follows '/'
-        objects.range(from..to).map(|(_, object)| object.clone()).collect()
+        objects.of_namespace(namespace).cloned().collect()
     }
 
     pub fn len(&self) -> usize {
@@ -166,38 +168,29 @@ impl Follower {
 
     /// Makes the view equal to a list and reports only what differs.
     fn replace(&self, items: Vec<ObjectRef>) {
-        let fresh: BTreeMap<String, ObjectRef> =
-            items.into_iter().map(|object| (object.key(), object)).collect();
+        let fresh: Objects = items.into_iter().collect();
         let gone: Vec<ObjectRef> = {
             let view = self.view.objects.read();
-            view.iter()
-                .filter(|(key, _)| !fresh.contains_key(*key))
-                .map(|(_, object)| object.clone())
-                .collect()
+            view.iter().filter(|object| fresh.get_like(object).is_none()).cloned().collect()
         };
         for object in gone {
             self.delete(object);
         }
-        for object in fresh.into_values() {
-            let known =
-                self.get(&object.key()).is_some_and(|old| old.header.revision == object.header.revision);
-            if !known {
-                self.apply(object);
+        for object in fresh.iter() {
+            let known = self.view.objects.read().get_like(object).map(|old| old.header.revision);
+            if known != Some(object.header.revision) {
+                self.apply(object.clone());
             }
         }
     }
 
-    fn get(&self, key: &str) -> Option<ObjectRef> {
-        self.view.objects.read().get(key).cloned()
-    }
-
     fn apply(&self, new: ObjectRef) {
-        let old = self.view.objects.write().insert(new.key(), new.clone());
+        let old = self.view.objects.write().insert(new.clone());
         self.send(InformerEvent::Applied { old, new });
     }
 
     fn delete(&self, object: ObjectRef) {
-        self.view.objects.write().remove(&object.key());
+        self.view.objects.write().remove(&object);
         self.send(InformerEvent::Deleted(object));
     }
 

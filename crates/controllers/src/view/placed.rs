@@ -1,17 +1,18 @@
 //! Which pods run where: an index over the shared view, since there may be as many pods as all nodes take
 //! together, and what concerns a node is asked node by node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use sampan_api::object::ObjectRef;
 use sampan_client::InformerEvent;
 use serde::Deserialize;
 
-/// The keys of pods by the names of their nodes.
+/// The keys of pods by the names of their nodes. A node has some hundred at most: lists are searched as fast
+/// as sets, and take half the memory.
 #[derive(Default)]
 pub(super) struct Placed {
-    by_node: Mutex<HashMap<String, HashSet<String>>>,
+    by_node: Mutex<HashMap<String, Vec<Box<str>>>>,
 }
 
 /// Where a pod runs: all of it that its place is asked for by.
@@ -45,7 +46,7 @@ impl Placed {
                     None => {}
                 }
                 if let Some(node) = node_of(new) {
-                    self.by_node.lock().entry(node).or_default().insert(new.key());
+                    self.insert(node, new.key());
                 }
             }
             InformerEvent::Deleted(pod) => {
@@ -57,17 +58,25 @@ impl Placed {
         }
     }
 
+    fn insert(&self, node: String, pod: String) {
+        let mut by_node = self.by_node.lock();
+        let pods = by_node.entry(node).or_default();
+        if !pods.iter().any(|known| **known == *pod) {
+            pods.push(pod.into());
+        }
+    }
+
     fn remove(&self, node: &str, pod: &str) {
         let mut by_node = self.by_node.lock();
         if let Some(pods) = by_node.get_mut(node) {
-            pods.remove(pod);
+            pods.retain(|known| **known != *pod);
             if pods.is_empty() {
                 by_node.remove(node);
             }
         }
     }
 
-    pub fn on(&self, node: &str) -> Vec<String> {
+    pub fn on(&self, node: &str) -> Vec<Box<str>> {
         self.by_node.lock().get(node).into_iter().flatten().cloned().collect()
     }
 }
@@ -96,18 +105,19 @@ mod tests {
         let placed = Placed::default();
         let (pending, bound) = (pod("a", "1", None), pod("a", "1", Some("x")));
         placed.note(&applied(None, &pending));
-        assert_eq!(placed.on("x"), [""; 0]);
+        let on = |node: &str| placed.on(node).iter().map(|key| key.to_string()).collect::<Vec<_>>();
+        assert_eq!(on("x"), [""; 0]);
         placed.note(&applied(Some(&pending), &bound));
         placed.note(&applied(Some(&bound), &bound));
-        assert_eq!(placed.on("x"), ["n/a"]);
+        assert_eq!(on("x"), ["n/a"]);
         // Deleted and made again between two looks.
         let again = pod("a", "2", Some("y"));
         placed.note(&applied(Some(&bound), &again));
-        assert_eq!((placed.on("x"), placed.on("y")), (vec![], vec!["n/a".to_owned()]));
+        assert_eq!((on("x"), on("y")), (vec![], vec!["n/a".to_owned()]));
         let other = pod("b", "3", Some("y"));
         placed.note(&applied(None, &other));
         placed.note(&InformerEvent::Deleted(again));
-        assert_eq!(placed.on("y"), ["n/b"]);
+        assert_eq!(on("y"), ["n/b"]);
         placed.note(&InformerEvent::Deleted(other));
         assert!(placed.by_node.lock().is_empty(), "nothing stays of what is gone");
     }
