@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::sandbox::Sandbox;
 
@@ -27,13 +28,29 @@ pub struct Member {
     pub address: String,
     pub client_port: u16,
     pub peer_port: u16,
+    /// What it and its clients show each other; none without TLS.
+    pub tls: Option<Tls>,
+}
+
+/// Files of PEM, for both sides.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Member {
     /// The only member, on loopback.
     pub fn alone() -> Member {
         let name = "default".to_owned();
-        Member { name, address: "127.0.0.1".to_owned(), client_port: 2379, peer_port: 2380 }
+        Member { name, address: "127.0.0.1".to_owned(), client_port: 2379, peer_port: 2380, tls: None }
+    }
+
+    /// The same, which speaks TLS with clients that show a certificate: as clusters of Kubernetes have theirs.
+    /// The files are made in a directory.
+    pub fn with_tls(self, directory: &Path) -> Result<Member> {
+        Ok(Member { tls: Some(Tls::make(directory, &self.address)?), ..self })
     }
 
     /// Where its clients find it, as in `--storage`.
@@ -41,8 +58,9 @@ impl Member {
         format!("{}:{}", self.address, self.client_port)
     }
 
-    fn client_url(&self) -> String {
-        format!("http://{}", self.client())
+    fn url(&self, host: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{host}:{}", self.client_port)
     }
 
     fn peer_url(&self) -> String {
@@ -64,14 +82,18 @@ impl Etcd {
         let mut command = sandbox.enter(&["--pid-file", pid_file.to_str().context("a path of text")?]);
         let cluster: Vec<String> =
             all.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
-        let (client, peer) = (member.client_url(), member.peer_url());
-        let local = format!("{client},http://127.0.0.1:{}", member.client_port);
+        let (client, peer) = (member.url(&member.address), member.peer_url());
+        let local = format!("{client},{}", member.url("127.0.0.1"));
         let listen = if member.address == "127.0.0.1" { &client } else { &local };
         command.arg(PROGRAM).args(["--name", &member.name]);
         command.arg("--data-dir").arg(sandbox.directory().join(format!("etcd-{}", member.name)));
         command.args(["--listen-client-urls", listen, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &cluster.join(","), "--log-level", "error"]).args(flags);
+        if let Some(tls) = &member.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.authority);
+            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
+        }
         // It tells of each of its elections, and its faults show in the answers.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let entered = command.spawn().context("cannot run etcd")?;
@@ -101,5 +123,27 @@ impl Drop for Etcd {
             let _ = self.entered.kill();
             let _ = self.entered.wait();
         }
+    }
+}
+
+impl Tls {
+    /// An authority in a directory, and one certificate of it for both sides.
+    fn make(directory: &Path, address: &str) -> Result<Tls> {
+        let authority_key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&authority_key)?;
+        let issuer = Issuer::new(params, authority_key);
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(vec![address.to_owned()])?.signed_by(&key, &issuer)?;
+        let tls = Tls {
+            authority: directory.join("etcd-ca.crt"),
+            certificate: directory.join("etcd.crt"),
+            key: directory.join("etcd.key"),
+        };
+        std::fs::write(&tls.authority, authority.pem())?;
+        std::fs::write(&tls.certificate, certificate.pem())?;
+        std::fs::write(&tls.key, key.serialize_pem())?;
+        Ok(tls)
     }
 }

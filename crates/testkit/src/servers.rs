@@ -94,6 +94,7 @@ impl Servers {
                 address: Net::Store.address(number),
                 client_port: 2379,
                 peer_port: 2380,
+                tls: None,
             };
             all.members.push(MemberMachine { etcd: None, member, sandbox, number });
         }

@@ -1,7 +1,8 @@
 //! Durable writes per second by 64 clients: the API and the store alone, each against etcd.
 //!
-//! The three take turns, so that what else the machine does hits all alike. etcd has the easier
-//! part against the API: no TLS, no JSON, no admission; against the store the harder one: a network.
+//! They take turns, so that what else the machine does hits all alike. Against the API, etcd speaks TLS
+//! with its clients, as clusters of Kubernetes have theirs; it still has the easier part, without JSON and
+//! admission. Against the store alone it has the harder one: a network, without TLS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result};
 use sampan_client::kubeconfig::Access;
 use sampan_storage::{Options, RedbStore, Store as _, Write};
 use sampan_testkit::Cluster;
+use sampan_testkit::etcd::Member;
 use serde_json::json;
 
 use crate::Arguments;
@@ -28,15 +30,20 @@ pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
         eprintln!("{} is no disk: these writes survive nothing", cluster.scratch().display());
     }
     let store = Arc::new(RedbStore::open(&path, Options::default())?);
-    let (mut ours, mut alone, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+    let plain = Member::alone();
+    let secure = Member::alone().with_tls(cluster.scratch())?;
+    let (mut ours, mut alone, mut peer, mut peer_tls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let access = access(&cluster)?;
         ours.push(inside(cluster.sandbox(), move || api(access, round))?);
         let store = store.clone();
         alone.push(inside(cluster.sandbox(), move || store_alone(store, round))?);
-        if let Some(etcd) = etcd::start(cluster.sandbox(), &[])? {
-            peer.push(inside(cluster.sandbox(), move || etcd_puts(round))?);
-            etcd.kill()?;
+        for (member, rates) in [(&plain, &mut peer), (&secure, &mut peer_tls)] {
+            if let Some(etcd) = etcd::start(cluster.sandbox(), member, &[])? {
+                let member = member.clone();
+                rates.push(inside(cluster.sandbox(), move || etcd_puts(member, round))?);
+                etcd.kill()?;
+            }
         }
     }
     let closed = inside(cluster.sandbox(), move || async move {
@@ -45,10 +52,13 @@ pub fn measure(_: &Arguments) -> Result<Vec<Figure>> {
     });
     cluster.stop()?;
     closed?;
-    let peer = if peer.is_empty() { None } else { Some(median(&peer)?) };
+    let of_peer = |rates: &[f64]| if rates.is_empty() { Ok(None) } else { median(rates).map(Some) };
+    let (peer, peer_tls) = (of_peer(&peer)?, of_peer(&peer_tls)?);
+    let ours = median(&ours)?;
+    let api = "writes of 1 kB, 64 clients: API on HTTPS against etcd on gRPC";
     Ok(vec![
-        Figure::higher("writes of 1 kB, 64 clients: API on HTTPS against etcd on gRPC", median(&ours)?, "/s")
-            .against(etcd::NAME, peer, 1.0),
+        Figure::higher(format!("{api} with TLS"), ours, "/s").against(etcd::NAME, peer_tls, 1.0),
+        Figure::higher(format!("{api} in plain text"), ours, "/s").against(etcd::NAME, peer, 1.0),
         Figure::higher(
             "writes of 1 kB, 64 tasks: the store alone against etcd on gRPC",
             median(&alone)?,
@@ -79,11 +89,8 @@ async fn store_alone(store: Arc<RedbStore>, round: usize) -> Result<f64> {
     Ok(load(vec![store; CLIENTS], WINDOW, request).await?.per_second)
 }
 
-async fn etcd_puts(round: usize) -> Result<f64> {
-    let connects = (0..CLIENTS).map(|_| etcd::Client::connect());
-    let clients = futures_util::future::try_join_all(connects).await?;
-    // It may listen before it has elected itself.
-    clients[0].put(b"ready", b"").await?;
+async fn etcd_puts(member: Member, round: usize) -> Result<f64> {
+    let clients = etcd::Client::connect(&member, CLIENTS).await?;
     let request = move |client: etcd::Client, number| async move {
         client.put(key(round, number).as_bytes(), &[b'x'; VALUE_BYTES]).await
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use sampan_storage::{Options, RedbStore, Store as _, Write};
 use sampan_testkit::Sandbox;
+use sampan_testkit::etcd::Member;
 
 use crate::client::{CLIENTS, Load, inside, load};
 use crate::etcd;
@@ -46,7 +47,7 @@ pub fn measure() -> Result<Vec<Figure>> {
             let path = sandbox.directory().join(format!("store-{clients}-{round}"));
             let store = Arc::new(RedbStore::open(&path, Options::default())?);
             ours.add(inside(&sandbox, move || put(store, clients))?);
-            if let Some(etcd) = etcd::start(&sandbox, &[])? {
+            if let Some(etcd) = etcd::start(&sandbox, &Member::alone(), &[])? {
                 peer.add(inside(&sandbox, move || put_in_etcd(clients, round))?);
                 etcd.kill()?;
             }
@@ -77,10 +78,7 @@ async fn put(store: Arc<RedbStore>, clients: usize) -> Result<Load> {
 }
 
 async fn put_in_etcd(clients: usize, round: usize) -> Result<Load> {
-    let connects = (0..clients).map(|_| etcd::Client::connect());
-    let connections = futures_util::future::try_join_all(connects).await?;
-    // It may listen before it has elected itself.
-    connections[0].put(b"ready", b"").await?;
+    let connections = etcd::Client::connect(&Member::alone(), clients).await?;
     let request = move |client: etcd::Client, number| async move {
         client.put(key(round, number).as_bytes(), &[b'x'; VALUE_BYTES]).await
     };

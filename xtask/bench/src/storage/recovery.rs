@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use sampan_storage::{Options, RedbStore, Store as _, Write};
 use sampan_testkit::Sandbox;
+use sampan_testkit::etcd::Member;
 
 use crate::client::{CLIENTS, inside};
 use crate::etcd;
@@ -22,13 +23,14 @@ pub fn measure() -> Result<Vec<Figure>> {
     let sandbox = Sandbox::start()?;
     let directory = sandbox.directory().to_owned();
     let (first, all) = inside(&sandbox, move || ours(directory))?;
-    let peer = match etcd::start(&sandbox, &[QUOTA])? {
+    let member = Member::alone();
+    let peer = match etcd::start(&sandbox, &member, &[QUOTA])? {
         Some(etcd) => {
             inside(&sandbox, fill_etcd)?;
             etcd.kill()?;
             let began = Instant::now();
-            let again = etcd::start(&sandbox, &[QUOTA])?;
-            inside(&sandbox, || async { etcd::Client::connect().await?.put(b"ready", b"").await })?;
+            let again = etcd::start(&sandbox, &member, &[QUOTA])?;
+            inside(&sandbox, || async { etcd::Client::connect(&Member::alone(), 1).await })?;
             let took = began.elapsed().as_secs_f64();
             drop(again);
             Some(took)
@@ -103,8 +105,7 @@ fn remove_all(store: &Path) -> Result<()> {
 }
 
 async fn fill_etcd() -> Result<()> {
-    let connects = (0..CLIENTS).map(|_| etcd::Client::connect());
-    let clients = futures_util::future::try_join_all(connects).await?;
+    let clients = etcd::Client::connect(&Member::alone(), CLIENTS).await?;
     let filling = clients.iter().enumerate().map(|(index, client)| async move {
         for number in (index..OBJECTS).step_by(CLIENTS) {
             client.put(key(number).as_bytes(), &value(number)).await?;
