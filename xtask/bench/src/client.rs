@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::Method;
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
@@ -100,4 +101,33 @@ where
     });
     let latencies = futures_util::future::try_join_all(tasks).await?.concat();
     Ok(Load { per_second: latencies.len() as f64 / started.elapsed().as_secs_f64(), latencies })
+}
+
+/// What a load at a given rate does.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub per_second: u32,
+    pub requests: usize,
+    /// Requests that wait for their answers at most.
+    pub waiting: usize,
+}
+
+/// Sends requests at a pace, whether or not earlier ones were answered: answers, in milliseconds, how long
+/// after its time each was done. `request` is given a number that no other one has.
+pub async fn paced<F>(pace: Pace, request: impl Fn(usize) -> F) -> Result<Vec<f64>>
+where
+    F: Future<Output = Result<()>>,
+{
+    let period = Duration::from_secs(1) / pace.per_second;
+    let started = tokio::time::Instant::now();
+    let requests = (0..pace.requests).map(|number| {
+        let due = started + period * number as u32;
+        let request = &request;
+        async move {
+            tokio::time::sleep_until(due).await;
+            request(number).await?;
+            anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+        }
+    });
+    stream::iter(requests).buffer_unordered(pace.waiting).try_collect().await
 }

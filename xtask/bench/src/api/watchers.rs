@@ -13,7 +13,7 @@ use sampan_client::kubeconfig::Access;
 use sampan_client::remote::Call;
 use serde_json::json;
 
-use crate::client::{connect, get, post};
+use crate::client::{Pace, connect, get, paced, post};
 use crate::figure::{Figure, quantile};
 
 const WATCHERS: usize = 5_000;
@@ -21,6 +21,8 @@ const WATCHERS: usize = 5_000;
 const PER_CONNECTION: usize = 100;
 const WRITES: usize = 2_000;
 const WRITES_PER_SECOND: u32 = 200;
+/// Writes that wait for their answers at most.
+const WRITERS: usize = 32;
 /// After the last write, until everybody has seen it.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PATH: &str = "/api/v1/namespaces/kube-public/configmaps";
@@ -41,21 +43,17 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
             async move { watch(&client, &seen, &opened, &last).await }
         })
         .collect();
-    let writer = connect(access)?;
     let writing = async {
         while opened.get() < WATCHERS {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let mut ticks = tokio::time::interval(Duration::from_secs(1) / WRITES_PER_SECOND);
-        let (started, mut latencies) = (Instant::now(), Vec::new());
-        for number in 0..WRITES {
-            ticks.tick().await;
-            let before = Instant::now();
-            let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": format!("seen-{number}")}, "data": {"key": "value"}});
-            post(&writer, PATH, body.to_string()).await?;
-            latencies.push(before.elapsed().as_secs_f64() * 1e3);
-        }
+        let (access, started) = (access.clone(), Instant::now());
+        // On a thread of its own, as other clients would: what the watchers do must not hold it up.
+        let latencies = tokio::task::spawn_blocking(move || -> Result<Vec<f64>> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(write(&access))
+        })
+        .await??;
         let written = Instant::now();
         while seen.get() < WATCHERS * WRITES {
             ensure!(written.elapsed() < PATIENCE, "{} of {} events arrived", seen.get(), WATCHERS * WRITES);
@@ -83,6 +81,18 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
             .target(f64::from(WRITES_PER_SECOND) * 0.95),
         Figure::lower("  a write meanwhile, p99", quantile(&latencies, 0.99)?, "ms"),
     ])
+}
+
+async fn write(access: &Access) -> Result<Vec<f64>> {
+    let writer = connect(access)?;
+    let pace = Pace { per_second: WRITES_PER_SECOND, requests: WRITES, waiting: WRITERS };
+    let request = |number| {
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": format!("seen-{number}")}, "data": {"key": "value"}});
+        let writer = writer.clone();
+        async move { post(&writer, PATH, body.to_string()).await.map(drop) }
+    };
+    paced(pace, request).await
 }
 
 /// Counts the events of one watch. Each is a line.
