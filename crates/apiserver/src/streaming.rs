@@ -41,7 +41,7 @@ use multiplex::Activity;
 pub const IDLE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// How long a client has to open the streams that its request promises.
 const STREAM_CREATION_LIMIT: Duration = Duration::from_secs(30);
-/// How long a client has to take note of the end.
+/// How long either side has to take note of the other's end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The answer to an upgrade: 101, or nothing but a status.

@@ -33,6 +33,8 @@ struct EchoNode {
     released: Arc<Notify>,
     /// Bytes that `flood` could write.
     flooded: Arc<AtomicUsize>,
+    /// Bytes that `take` read until the end of its input.
+    taken: Arc<AtomicUsize>,
 }
 
 /// Tells when it is dropped.
@@ -50,6 +52,7 @@ struct Process {
     stderr: DuplexStream,
     sizes: mpsc::Receiver<TerminalSize>,
     flooded: Arc<AtomicUsize>,
+    taken: Arc<AtomicUsize>,
     held: Held,
 }
 
@@ -70,6 +73,12 @@ impl Process {
                 self.stdout.write_all(&[b'x'; 1024]).await.expect(write);
                 self.flooded.fetch_add(1024, Ordering::Relaxed);
             },
+            "take" => {
+                let mut input = Vec::new();
+                self.stdin.read_to_end(&mut input).await.expect("a pipe");
+                self.taken.store(input.len(), Ordering::Relaxed);
+                0
+            }
             "hang" => std::future::pending().await,
             _ => {
                 self.stderr.write_all(b"oops").await.expect(write);
@@ -93,6 +102,7 @@ impl EchoNode {
             stderr: process_stderr,
             sizes,
             flooded: self.flooded.clone(),
+            taken: self.taken.clone(),
             held: Held(self.released.clone()),
         };
         ExecSession {

@@ -143,8 +143,8 @@ impl Codec {
 /// Who gets what the client sends on a channel.
 type Inputs = HashMap<u32, mpsc::Sender<Bytes>>;
 
-/// Serves channels until `work` is done and everything was sent; or until the client left, or was
-/// silent for too long, which drops `work`.
+/// Serves channels until `work` is done and everything was sent. A client that was silent for too long drops
+/// `work`; one that left gives it [`CLOSE_LIMIT`] to take what was sent before.
 async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     connection: C,
     activity: &Activity,
@@ -155,19 +155,19 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let (to, from) = open(connection).await.split();
     let reading = read(from, codec, inputs, activity);
-    tokio::pin!(reading);
     let working = async {
         work.await;
         Ok(())
     };
-    let finished = tokio::select! {
-        () = &mut reading => false,
-        ended = async { tokio::try_join!(working, write(to, codec, messages, activity)) } => ended.is_ok(),
-        () = activity.idle() => false,
-    };
-    if finished {
-        // Bytes that arrive at a closed socket would take back what the client has not read yet.
-        drop(tokio::time::timeout(CLOSE_LIMIT, reading).await);
+    let working = async { tokio::try_join!(working, write(to, codec, messages, activity)) };
+    tokio::pin!(reading, working);
+    tokio::select! {
+        () = &mut reading => drop(tokio::time::timeout(CLOSE_LIMIT, working).await),
+        ended = &mut working => if ended.is_ok() {
+            // Bytes that arrive at a closed socket would take back what the client has not read yet.
+            drop(tokio::time::timeout(CLOSE_LIMIT, reading).await);
+        },
+        () = activity.idle() => {}
     }
 }
 

@@ -66,24 +66,30 @@ where
         activity,
     };
     let reading = reader.run(from);
-    tokio::pin!(reading);
     let working = async {
         work(streams).await;
         drop(outgoing);
         Ok(())
     };
+    let working = async { tokio::try_join!(working, write(to, messages, activity)) };
+    tokio::pin!(reading, working);
     let ended = tokio::select! {
-        ended = &mut reading => Some(ended),
-        ended = async { tokio::try_join!(working, write(to, messages, activity)) } => ended.err().map(Err),
-        () = activity.idle() => Some(Ok(())),
-    };
-    match ended {
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a SPDY connection ended early");
+        ended = &mut reading => {
+            // It takes what was sent before the client left.
+            drop(tokio::time::timeout(CLOSE_LIMIT, working).await);
+            ended
         }
-        // Bytes that arrive at a closed socket would take back what the client has not read yet.
-        None => drop(tokio::time::timeout(CLOSE_LIMIT, reading).await),
+        ended = &mut working => {
+            if ended.is_ok() {
+                // Bytes that arrive at a closed socket would take back what the client has not read yet.
+                drop(tokio::time::timeout(CLOSE_LIMIT, reading).await);
+            }
+            ended.map(drop)
+        }
+        () = activity.idle() => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a SPDY connection ended early");
     }
 }
 

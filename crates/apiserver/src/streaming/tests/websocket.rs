@@ -104,6 +104,19 @@ async fn a_client_that_leaves_takes_its_session_along() {
 }
 
 #[tokio::test]
+async fn what_a_client_sent_before_it_left_arrives() {
+    let server = Server::start().await;
+    let mut socket = server.websocket("/exec?command=take&stdin=true", "v4.channel.k8s.io").await;
+    for _ in 0..100 {
+        socket.send(binary(&[0; 1025])).await.expect("sends");
+    }
+    drop(socket);
+    server.node.released.notified().await;
+    assert_eq!(server.node.taken.load(Ordering::Relaxed), 100 * 1024);
+    server.sessions.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_server_that_stops_ends_its_sessions() {
     let server = Server::start().await;
     let mut socket = server.websocket("/exec?command=hang&stdout=true", "v4.channel.k8s.io").await;
