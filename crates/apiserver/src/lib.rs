@@ -35,6 +35,7 @@ pub mod authorizer;
 pub mod bootstrap;
 pub mod cache;
 pub mod conversion;
+mod configuration_file;
 pub mod custom;
 pub mod documents;
 pub mod expiry;

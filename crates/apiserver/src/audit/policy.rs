@@ -2,8 +2,10 @@
 //!
 //! The first rule that matches a request decides. Pure: a policy is read once and asked.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::configuration_file::{self, FileKindError};
 use crate::identity::authorization::Attributes;
 
 /// The longest policy file that is read, in bytes.
@@ -76,10 +78,8 @@ pub struct Policy {
 pub enum PolicyError {
     #[error("it is longer than {MAX_POLICY} bytes")]
     TooLong,
-    #[error("it is no audit policy")]
-    Yaml(#[source] yaml_serde::Error),
-    #[error("it is {kind} of {api_version}, not Policy of audit.k8s.io/v1")]
-    Kind { api_version: String, kind: String },
+    #[error(transparent)]
+    File(#[from] FileKindError),
     #[error("it has no rules")]
     NoRules,
     #[error("rules[{index}]: {fault}")]
@@ -104,10 +104,12 @@ pub enum RuleFault {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RawPolicy {
-    api_version: String,
-    kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     #[serde(default, rename = "metadata")]
-    _metadata: serde::de::IgnoredAny,
+    _metadata: IgnoredAny,
     #[serde(default)]
     rules: Vec<RawRule>,
     #[serde(default)]
@@ -165,10 +167,7 @@ impl Policy {
         if text.len() > MAX_POLICY {
             return Err(PolicyError::TooLong);
         }
-        let raw: RawPolicy = yaml_serde::from_slice(text).map_err(PolicyError::Yaml)?;
-        if raw.kind != "Policy" || raw.api_version != "audit.k8s.io/v1" {
-            return Err(PolicyError::Kind { api_version: raw.api_version, kind: raw.kind });
-        }
+        let raw: RawPolicy = configuration_file::read(text, "Policy", &["audit.k8s.io/v1"])?;
         if raw.rules.is_empty() {
             return Err(PolicyError::NoRules);
         }

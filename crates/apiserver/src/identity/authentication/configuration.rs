@@ -1,6 +1,4 @@
 //! `apiserver.config.k8s.io` `AuthenticationConfiguration`: issuers of tokens, and what needs no credentials.
-//!
-//! v1 is served; its beta forms have the same fields and are read too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,18 +6,18 @@ use std::sync::Arc;
 use sampan_cel::ast::{Expr, Kind};
 use sampan_cel::{Decl, Program, Type};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::anonymous::Anonymous;
 use super::oidc::Issuer;
 use super::oidc::claims::{ClaimRules, Rule, Source, claims_environment};
 use super::oidc::keys::KeySource;
+use crate::configuration_file::{self, APISERVER_CONFIG, FileKindError};
 use crate::identity::faults::Faults;
 use crate::outgoing::{Client, ClientConfig, Protocols, Trust};
 
 mod fields;
 
-const VERSIONS: [&str; 3] =
-    ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 /// The most issuers.
 const MAX_ISSUERS: usize = 64;
 
@@ -33,10 +31,8 @@ pub struct Configured {
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
-    #[error("it is no authentication configuration")]
-    Yaml(#[source] yaml_serde::Error),
-    #[error("it is {kind} of {api_version}, not AuthenticationConfiguration of apiserver.config.k8s.io/v1")]
-    Kind { api_version: String, kind: String },
+    #[error(transparent)]
+    File(#[from] FileKindError),
     #[error("{0}")]
     Invalid(Faults),
 }
@@ -44,8 +40,10 @@ pub enum ConfigurationError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RawConfiguration {
-    api_version: String,
-    kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     #[serde(default)]
     jwt: Vec<RawAuthenticator>,
     anonymous: Option<RawAnonymous>,
@@ -139,10 +137,8 @@ impl Configured {
     /// Reads a configuration in YAML or JSON. `own_issuers` are this server's, whose tokens nobody else
     /// may issue.
     pub fn read(text: &[u8], own_issuers: &[&str]) -> Result<Self, ConfigurationError> {
-        let raw: RawConfiguration = yaml_serde::from_slice(text).map_err(ConfigurationError::Yaml)?;
-        if raw.kind != "AuthenticationConfiguration" || !VERSIONS.contains(&raw.api_version.as_str()) {
-            return Err(ConfigurationError::Kind { api_version: raw.api_version, kind: raw.kind });
-        }
+        let raw: RawConfiguration =
+            configuration_file::read(text, "AuthenticationConfiguration", APISERVER_CONFIG)?;
         let mut faults = Faults::default();
         let anonymous = raw.anonymous.map(|raw| anonymous(raw, &mut faults));
         if raw.jwt.len() > MAX_ISSUERS {

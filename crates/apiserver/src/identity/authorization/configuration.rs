@@ -1,7 +1,5 @@
 //! `apiserver.config.k8s.io` `AuthorizationConfiguration`: who is asked whether a request may go on, and in
 //! which order.
-//!
-//! v1 is served; its beta forms have the same fields and are read too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +7,13 @@ use std::time::Duration;
 
 use sampan_cel::{Program, Type};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::webhook::{self, AuthorizationWebhook, FailurePolicy, WebhookConfig};
+use crate::configuration_file::{self, APISERVER_CONFIG, FileKindError};
 use crate::identity::faults::Faults;
 use crate::webhook::{ConfiguredError, Webhook};
 
-const VERSIONS: [&str; 3] =
-    ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 const MAX_CONDITIONS: usize = 64;
 
 /// One of those who are asked.
@@ -31,10 +29,8 @@ pub enum Step {
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
-    #[error("it is no authorization configuration")]
-    Yaml(#[source] yaml_serde::Error),
-    #[error("it is {kind} of {api_version}, not AuthorizationConfiguration of apiserver.config.k8s.io/v1")]
-    Kind { api_version: String, kind: String },
+    #[error(transparent)]
+    File(#[from] FileKindError),
     #[error("{0}")]
     Invalid(Faults),
     #[error("the server of the authorizer {name:?} cannot be reached")]
@@ -48,8 +44,10 @@ pub enum ConfigurationError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RawConfiguration {
-    api_version: String,
-    kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     #[serde(default)]
     authorizers: Vec<RawAuthorizer>,
 }
@@ -101,10 +99,8 @@ struct RawCondition {
 
 /// Reads a configuration in YAML or JSON, and the kubeconfig files that it names.
 pub fn read(text: &[u8]) -> Result<Vec<Step>, ConfigurationError> {
-    let raw: RawConfiguration = yaml_serde::from_slice(text).map_err(ConfigurationError::Yaml)?;
-    if raw.kind != "AuthorizationConfiguration" || !VERSIONS.contains(&raw.api_version.as_str()) {
-        return Err(ConfigurationError::Kind { api_version: raw.api_version, kind: raw.kind });
-    }
+    let raw: RawConfiguration =
+        configuration_file::read(text, "AuthorizationConfiguration", APISERVER_CONFIG)?;
     let mut faults = Faults::default();
     if raw.authorizers.is_empty() {
         faults.add("authorizers", "at least one authorization mode must be defined");
