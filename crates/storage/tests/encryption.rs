@@ -144,6 +144,7 @@ async fn a_rotation_under_load_leaves_nothing_under_the_old_key() {
     let first = fixture.store.commit(Write::put("/secrets/idle", "idle")).await.expect("works");
     let mut watch = fixture.store.watch("/secrets/", first).await.expect("current");
     let stop = Arc::new(AtomicBool::new(false));
+    let (written, mut count_seen) = tokio::sync::watch::channel(0);
     // 200 writes a second, each acknowledged value noted.
     let writer = {
         let (store, stop) = (fixture.store.clone(), stop.clone());
@@ -158,6 +159,7 @@ async fn a_rotation_under_load_leaves_nothing_under_the_old_key() {
                 let (key, value) = (format!("/secrets/{}", number % 50), format!("value {number}"));
                 store.commit(Write::put(key.as_str(), value.clone())).await.expect("never fails");
                 known.insert(key, value);
+                written.send_replace(number);
             }
             unreachable!("it is stopped");
         })
@@ -176,7 +178,9 @@ async fn a_rotation_under_load_leaves_nothing_under_the_old_key() {
         for entry in fixture.inner.list("/secrets/").await.expect("works").entries {
             assert!(!entry.value.starts_with(old.as_bytes()), "{} is under the old key", entry.key);
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Every key is written under this one before the next one comes.
+        let before = *count_seen.borrow_and_update();
+        count_seen.wait_for(|count| *count >= before + 50).await.expect("the writer goes on");
     }
     stop.store(true, Ordering::Relaxed);
     let (known, count) = writer.await.expect("does not panic");

@@ -52,9 +52,8 @@ async fn wait(kubeconfig: &std::path::Path, not: Option<usize>) -> usize {
         ListOptions { field_selector: Some(format!("metadata.name={LEASE}")), ..ListOptions::default() };
     loop {
         let backend = api::connect(kubeconfig);
+        // The server that is asked may be without etcd's leader for a moment: it waits for one before it fails.
         let Ok(mut events) = backend.watch(&api::LEASES, Some("kube-system"), &options).await else {
-            // The server that is asked may be without etcd's leader for a moment.
-            tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
         while let Some(Ok(event)) = events.next().await {
