@@ -42,7 +42,7 @@ mod restore;
 mod writer;
 
 pub use reader::{BackupError, Reader, Record, Summary, verify};
-pub use restore::{RestoreError, put_as_is, restore};
+pub use restore::{BUMP, RestoreError, put_as_is, restore};
 pub use writer::Encoder;
 
 const MAGIC: &[u8; 8] = b"SAMPANBK";

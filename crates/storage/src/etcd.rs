@@ -32,6 +32,7 @@ mod fresh;
 mod lease;
 pub mod messages;
 mod read;
+mod shift;
 mod slots;
 
 pub use address::{AddressError, endpoints};
@@ -39,6 +40,7 @@ pub use address::{AddressError, endpoints};
 use cluster::{Cluster, unavailable};
 use fresh::Fresh;
 use lease::Lease;
+use shift::Shift;
 use slots::Slots;
 
 /// The key before all others; as an end, what is after all others.
@@ -86,6 +88,7 @@ pub struct EtcdStore {
 /// What the tasks of a store share.
 struct Shared {
     cluster: Cluster,
+    shift: Shift,
     history: History,
     /// The revision up to which the window is complete.
     arrived: watch::Sender<Revision>,
@@ -99,10 +102,12 @@ impl EtcdStore {
     /// Connects to a cluster; an error says why no member can be used.
     pub async fn open(endpoints: Vec<Endpoint>, options: EtcdOptions) -> Result<Self, StoreError> {
         let cluster = Cluster::new(endpoints);
-        let revision = read::current_revision(&cluster).await?;
+        let shift = Shift::read(&cluster).await?;
+        let revision = shift.seen(read::current_revision(&cluster).await?);
         let largest = options.max_request_bytes.saturating_sub(ROOM);
         let shared = Arc::new(Shared {
             cluster,
+            shift,
             history: History::new(revision, options.history, options.watch),
             arrived: watch::Sender::new(revision),
             closed: watch::Sender::new(false),
@@ -125,9 +130,27 @@ impl EtcdStore {
         tasks.spawn(answering);
         Ok(EtcdStore { shared, fresh, tasks: parking_lot::Mutex::new(tasks) })
     }
+
+    /// Has whatever is written next be later than `revision`, for all who open the store from now on: for a
+    /// cluster's state that comes from elsewhere, before it is written. Stores that are open end.
+    pub async fn go_on_after(endpoints: Vec<Endpoint>, revision: Revision) -> Result<(), StoreError> {
+        shift::go_on_after(&Cluster::new(endpoints), revision).await
+    }
 }
 
 impl Shared {
+    /// The revision of the last commit of anybody.
+    async fn current_revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.shift.seen(read::current_revision(&self.cluster).await?))
+    }
+
+    /// Lets nobody go on.
+    fn close(&self) -> bool {
+        let was_closed = self.closed.send_replace(true);
+        self.history.close();
+        was_closed
+    }
+
     fn check_open(&self) -> Result<(), StoreError> {
         if *self.closed.borrow() { Err(StoreError::Closed) } else { Ok(()) }
     }
@@ -173,11 +196,11 @@ impl Store for EtcdStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        self.shared.open(read::get(&self.shared.cluster, key)).await
+        self.shared.open(read::get(&self.shared, key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        self.shared.open(read::list(&self.shared.cluster, prefix)).await
+        self.shared.open(read::list(&self.shared, prefix)).await
     }
 
     async fn scan(&self, prefix: &str) -> Result<Scan, StoreError> {
@@ -193,7 +216,7 @@ impl Store for EtcdStore {
             // The task only fails when the runtime is ending.
             committing.await.unwrap_or(Err(StoreError::Closed.into()))
         });
-        let revision = revision.await?;
+        let revision = self.shared.shift.seen(revision.await?);
         // It is stored: however long the events of it take, there is no other answer.
         let arrival = async {
             while self.shared.arrived(revision).await.is_err() {
@@ -221,7 +244,10 @@ impl Store for EtcdStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.shared.open(compaction::compact(&self.shared.cluster, revision)).await?;
+        // What was before the shift is not in etcd.
+        if let Some(revision) = self.shared.shift.etcds(revision) {
+            self.shared.open(compaction::compact(&self.shared.cluster, revision)).await?;
+        }
         self.shared.history.compact(revision);
         Ok(())
     }
@@ -255,10 +281,9 @@ impl Store for EtcdStore {
     }
 
     async fn close(&self) {
-        if self.shared.closed.send_replace(true) {
+        if self.shared.close() {
             return;
         }
-        self.shared.history.close();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
         self.shared.lease.revoke(&self.shared.cluster).await;
@@ -267,7 +292,6 @@ impl Store for EtcdStore {
 
 impl Drop for EtcdStore {
     fn drop(&mut self) {
-        self.shared.closed.send_replace(true);
-        self.shared.history.close();
+        self.shared.close();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sampan_storage::encryption::{Encryption, GroupResource, KeyFile, Rules};
 use sampan_storage::etcd::{EtcdOptions, EtcdStore};
 use sampan_storage::testing::{conformance, take};
-use sampan_storage::{CommitError, Expect, Store, StoreError, WatchError, Write};
+use sampan_storage::{CommitError, Expect, Revision, Store, StoreError, WatchError, Write};
 
 mod etcd_server;
 
@@ -32,6 +32,40 @@ async fn conforms_encrypted() {
     let encryption = Encryption::new(Box::new(of), Rules::one("secrets", &provider), Some(&provider));
     let store = sampan_storage::encryption::EncryptedStore::new(Arc::new(open(&etcd).await), encryption);
     conformance(Arc::new(store)).await;
+}
+
+/// As much as a restore adds, and what was counted before it.
+const SHIFT: Revision = 1_000_000_123;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_with_revisions_that_were_shifted() {
+    let etcd = Etcd::start(&[]);
+    EtcdStore::go_on_after(vec![etcd.endpoint()], SHIFT).await.expect("works");
+    conformance(Arc::new(open(&etcd).await)).await;
+}
+
+#[tokio::test]
+async fn what_comes_from_elsewhere_is_later_than_what_was_seen() {
+    let etcd = Etcd::start(&[]);
+    let before = open(&etcd).await;
+    let old = before.commit(Write::create("/a", "old")).await.expect("absent");
+    let mut watch = before.watch("/", old).await.expect("current");
+    EtcdStore::go_on_after(vec![etcd.endpoint()], SHIFT).await.expect("works");
+    // Who took revisions as they were must not go on.
+    while watch.next().await.is_some() {}
+    assert!(matches!(before.get("/a").await, Err(StoreError::Closed)));
+    let store = open(&etcd).await;
+    let kept = store.get("/a").await.expect("works").expect("exists");
+    assert!(kept.revision > old && kept.revision == kept.create_revision, "{kept:?}");
+    let stale = store.commit(Write::update("/a", old, "stale")).await;
+    assert!(matches!(stale, Err(CommitError::Mismatch { current: Some(current), .. }) if *current == kept));
+    assert!(matches!(store.watch("/", old).await.map(|_| ()), Err(WatchError::Compacted { .. })));
+    let new = store.commit(Write::update("/a", kept.revision, "new")).await.expect("is as it was read");
+    assert!(new > SHIFT, "{new}");
+    assert_eq!(store.stats().await.expect("works").entries, 1, "without what is the store's own");
+    // Nothing goes back.
+    EtcdStore::go_on_after(vec![etcd.endpoint()], SHIFT / 2).await.expect("works");
+    assert_eq!(open(&etcd).await.get("/a").await.expect("works").expect("exists").revision, new);
 }
 
 #[tokio::test]

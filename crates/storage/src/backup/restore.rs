@@ -9,7 +9,7 @@ use crate::{Revision, StoreError};
 
 /// How far the counter of revisions is put ahead, as etcd's tools do it: whoever saw a revision that came
 /// after the backup must not see it again with another meaning.
-const BUMP: Revision = 1_000_000_000;
+pub const BUMP: Revision = 1_000_000_000;
 
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,6 @@ fn put<R: Read>(input: R, path: &Path, ahead: Revision) -> Result<Summary, Resto
             Record::File(_) => {}
         }
     }
-    import.finish(reader.revision() + ahead)?;
+    import.finish(reader.revision().saturating_add(ahead))?;
     Ok(reader.summary().clone())
 }

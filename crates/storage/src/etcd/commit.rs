@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::cluster::{Failure, Pause, WITHIN, failure, is_full};
 use super::messages::{Condition, KeyValue, TXN, Txn, TxnAnswer};
+use super::shift::Shift;
 use super::slots::Taken;
 use crate::grpc::{CallError, Code};
 use crate::{Change, CommitError, Expect, Revision, StoreError, Write};
@@ -32,7 +33,8 @@ enum Settled {
     Unknown(CallError),
 }
 
-/// Does the writes in one transaction, again while it surely did not happen and there is time.
+/// Does the writes in one transaction, again while it surely did not happen and there is time. Answers the
+/// revision as etcd counts.
 pub async fn commit(shared: Arc<Shared>, writes: Vec<Write>) -> Result<Revision, CommitError> {
     let until = Instant::now() + WITHIN;
     let mut taken = shared.slots.take().await?;
@@ -40,9 +42,9 @@ pub async fn commit(shared: Arc<Shared>, writes: Vec<Write>) -> Result<Revision,
     loop {
         let number = shared.slots.number();
         let lease = shared.lease.id(&shared.cluster).await?;
-        let request = encode(&writes, &taken, &number, lease);
+        let request = encode(&writes, &taken, &number, lease, shared.shift);
         let error = match shared.cluster.once(TXN, &request).await {
-            Ok(answer) => match read(&answer, &writes, &taken) {
+            Ok(answer) => match read(&answer, &writes, &taken, shared.shift) {
                 Ok(Outcome::Done(revision)) => {
                     taken.give_back(revision);
                     return Ok(revision);
@@ -125,14 +127,14 @@ fn decode(answer: &Bytes) -> Result<TxnAnswer, CallError> {
     TxnAnswer::decode(answer).map_err(|_| CallError::Protocol("it is no answer to a transaction"))
 }
 
-fn encode(writes: &[Write], taken: &Taken<'_>, number: &str, lease: u64) -> Vec<u8> {
+fn encode(writes: &[Write], taken: &Taken<'_>, number: &str, lease: u64, shift: Shift) -> Vec<u8> {
     let mut txn = Txn::default();
     let slot = taken.slot.key.as_bytes();
     txn.compare(slot, Condition::ModRevision(taken.slot.revision));
     txn.otherwise_get(slot);
     for write in writes {
         let key = write.key.as_bytes();
-        if let Some(condition) = condition(write) {
+        if let Some(condition) = condition(write, shift) {
             txn.compare(key, condition);
         }
         match &write.change {
@@ -147,7 +149,7 @@ fn encode(writes: &[Write], taken: &Taken<'_>, number: &str, lease: u64) -> Vec<
 }
 
 /// What must hold for a write; `None` where anything will do.
-fn condition(write: &Write) -> Option<Condition> {
+fn condition(write: &Write, shift: Shift) -> Option<Condition> {
     let deletes = write.change == Change::Delete;
     match write.expect {
         Expect::Any if deletes => Some(Condition::VersionAbove(0)),
@@ -155,8 +157,9 @@ fn condition(write: &Write) -> Option<Condition> {
         Expect::Absent if deletes => Some(Condition::Never),
         Expect::Absent => Some(Condition::Version(0)),
         // What does not exist has revision zero to etcd.
-        Expect::Revision(0) => Some(Condition::Never),
-        Expect::Revision(revision) => Some(Condition::ModRevision(revision)),
+        Expect::Revision(revision) => {
+            Some(shift.etcds(revision).map_or(Condition::Never, Condition::ModRevision))
+        }
     }
 }
 
@@ -170,7 +173,7 @@ fn holds(condition: Option<Condition>, found: Option<&KeyValue>) -> bool {
     }
 }
 
-fn read(answer: &Bytes, writes: &[Write], taken: &Taken<'_>) -> Result<Outcome, CallError> {
+fn read(answer: &Bytes, writes: &[Write], taken: &Taken<'_>, shift: Shift) -> Result<Outcome, CallError> {
     let answer = decode(answer)?;
     if answer.succeeded {
         return Ok(Outcome::Done(answer.revision));
@@ -185,8 +188,8 @@ fn read(answer: &Bytes, writes: &[Write], taken: &Taken<'_>) -> Result<Outcome, 
         };
     }
     for (index, (write, found)) in writes.iter().zip(read).enumerate() {
-        if !holds(condition(write), found.as_ref()) {
-            let current = found.and_then(KeyValue::into_entry).map(Box::new);
+        if !holds(condition(write, shift), found.as_ref()) {
+            let current = found.and_then(|found| shift.entry(found)).map(Box::new);
             return Ok(Outcome::Refused(match write.change {
                 Change::Keep => CommitError::Check { index, current },
                 Change::Put(_) | Change::Delete => CommitError::Mismatch { index, current },

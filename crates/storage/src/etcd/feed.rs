@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cluster::Pause;
 use super::messages::{RANGE, Range, WATCH, WatchAnswer, WatchEvent, watch_all};
-use super::{FIRST_KEY, Shared, is_own, read};
+use super::{FIRST_KEY, Shared, is_own, shift};
 use crate::grpc::{CallError, Code};
 use crate::{Event, EventKind, Revision, StoreError};
 
@@ -17,6 +17,8 @@ enum FeedError {
     Canceled(String),
     #[error("what happened after revision {0} was compacted before it was seen")]
     Compacted(Revision),
+    #[error("another state was put into etcd, whose revisions go on elsewhere")]
+    Shifted,
     #[error("an answer is no message: {0}")]
     Answer(#[from] crate::grpc::wire::WireError),
 }
@@ -38,6 +40,11 @@ pub async fn follow(shared: Arc<Shared>) {
                     tracing::warn!(%error, "etcd cannot be followed yet");
                 }
             }
+            Err(error @ FeedError::Shifted) => {
+                tracing::error!(%error, "this process must not go on with the store");
+                shared.close();
+                return;
+            }
             Err(error) => tracing::warn!(%error, "the watch of etcd broke off; going on with another one"),
         }
         pause.wait().await;
@@ -46,7 +53,7 @@ pub async fn follow(shared: Arc<Shared>) {
 
 /// Gives up what cannot be known any more.
 async fn begin_anew(shared: &Shared) -> Result<(), StoreError> {
-    let revision = read::current_revision(&shared.cluster).await?;
+    let revision = shared.current_revision().await?;
     shared.history.restart(revision);
     shared.arrived.send_replace(revision);
     Ok(())
@@ -54,7 +61,7 @@ async fn begin_anew(shared: &Shared) -> Result<(), StoreError> {
 
 /// One watch, from what was seen last to its end.
 async fn run(shared: &Shared) -> Result<(), FeedError> {
-    let from = shared.history.revision() + 1;
+    let from = shared.shift.etcds(shared.history.revision()).unwrap_or_default() + 1;
     let (member, _sender, mut answers) = shared.cluster.open(WATCH, &watch_all(from)).await?;
     let ended = async {
         // Of the last revision, of which more may follow.
@@ -71,7 +78,10 @@ async fn run(shared: &Shared) -> Result<(), FeedError> {
             if !answer.events.is_empty() && !std::mem::replace(&mut checked, true) {
                 check_history(shared, from - 1).await?;
             }
-            pending.extend(answer.events);
+            if answer.events.iter().any(|event| event.now.key == shift::KEY.as_bytes()) {
+                return Err(FeedError::Shifted);
+            }
+            pending.extend(answer.events.into_iter().map(|event| shared.shift.event(event)));
             let complete = if answer.fragment { complete(&pending) } else { pending.len() };
             publish(shared, pending.drain(..complete).collect());
         }

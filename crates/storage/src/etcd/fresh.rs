@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, read};
+use super::Shared;
 use crate::{Revision, StoreError};
 
 /// The most that wait for one question.
@@ -38,7 +38,7 @@ async fn answer(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Reply>) {
     // Who comes while a question is on its way waits for the next one: this one may be answered with
     // what was before them.
     while waiting.recv_many(&mut replies, QUEUE).await > 0 {
-        let revision = read::current_revision(&shared.cluster).await;
+        let revision = shared.current_revision().await;
         for reply in replies.drain(..) {
             // Who is gone does not want to know.
             let _ = reply.send(revision.clone());

@@ -23,18 +23,18 @@ async fn range(cluster: &Cluster, range: &Range<'_>) -> Result<RangeAnswer, Stor
     RangeAnswer::decode(&answer).map_err(|error| unreadable(&error))
 }
 
-/// The revision of the last commit of anybody.
+/// The revision of the last commit of anybody, as etcd counts.
 pub async fn current_revision(cluster: &Cluster) -> Result<Revision, StoreError> {
     let nothing = Range { key: FIRST_KEY, count_only: true, ..Range::default() };
     Ok(range(cluster, &nothing).await?.revision)
 }
 
-pub async fn get(cluster: &Cluster, key: &str) -> Result<Option<Entry>, StoreError> {
+pub async fn get(shared: &Shared, key: &str) -> Result<Option<Entry>, StoreError> {
     if key.is_empty() || is_own(key.as_bytes()) {
         return Ok(None);
     }
-    let mut answer = range(cluster, &Range { key: key.as_bytes(), ..Range::default() }).await?;
-    Ok(answer.found.pop().and_then(super::messages::KeyValue::into_entry))
+    let mut answer = range(&shared.cluster, &Range { key: key.as_bytes(), ..Range::default() }).await?;
+    Ok(answer.found.pop().and_then(|found| shared.shift.entry(found)))
 }
 
 /// How many keys there are, without ours.
@@ -66,7 +66,7 @@ struct Pages {
     next: Option<Vec<u8>>,
     end: Vec<u8>,
     limit: u64,
-    /// Zero until the first page said what it is of.
+    /// As etcd counts; zero until the first page said what it is of.
     revision: Revision,
 }
 
@@ -83,7 +83,7 @@ impl Pages {
         Pages { next: Some(from.to_vec()), end: prefix_end(prefix), limit: PAGE_FIRST, revision: 0 }
     }
 
-    async fn next(&mut self, cluster: &Cluster) -> Result<Option<Vec<Entry>>, PageError> {
+    async fn next(&mut self, shared: &Shared) -> Result<Option<Vec<Entry>>, PageError> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let answer = loop {
             let page = Range {
@@ -93,7 +93,7 @@ impl Pages {
                 revision: self.revision,
                 count_only: false,
             };
-            match cluster.ask(RANGE, &page.encode()).await {
+            match shared.cluster.ask(RANGE, &page.encode()).await {
                 Ok(answer) => break answer,
                 Err(CallError::TooLarge { .. }) if self.limit > 1 => self.limit = (self.limit / 8).max(1),
                 Err(CallError::Status { code: Code::OutOfRange, .. }) => return Err(PageError::Compacted),
@@ -112,16 +112,16 @@ impl Pages {
             self.limit = ((PAGE_BYTES / mean) as u64).clamp(1, PAGE_MOST);
         }
         let entries = answer.found.into_iter().filter(|found| !is_own(&found.key));
-        Ok(Some(entries.filter_map(super::messages::KeyValue::into_entry).collect()))
+        Ok(Some(entries.filter_map(|found| shared.shift.entry(found)).collect()))
     }
 }
 
 /// Everything below a prefix; from the beginning if that takes longer than history is kept.
-pub async fn list(cluster: &Cluster, prefix: &str) -> Result<Snapshot, StoreError> {
+pub async fn list(shared: &Shared, prefix: &str) -> Result<Snapshot, StoreError> {
     loop {
         let (mut pages, mut entries) = (Pages::new(prefix), Vec::new());
         let compacted = loop {
-            match pages.next(cluster).await {
+            match pages.next(shared).await {
                 Ok(Some(page)) => entries.extend(page),
                 Ok(None) => break false,
                 Err(PageError::Compacted) => break true,
@@ -129,7 +129,7 @@ pub async fn list(cluster: &Cluster, prefix: &str) -> Result<Snapshot, StoreErro
             }
         };
         if !compacted {
-            return Ok(Snapshot { entries, revision: pages.revision });
+            return Ok(Snapshot { entries, revision: shared.shift.seen(pages.revision) });
         }
     }
 }
@@ -144,8 +144,8 @@ pub async fn scan(shared: Arc<Shared>, prefix: &str) -> Result<Scan, StoreError>
             reason: "the revision that was begun with has been compacted".to_owned(),
         },
     };
-    let first = pages.next(&shared.cluster).await.map_err(error)?;
-    let (sender, scan) = Scan::channel(pages.revision);
+    let first = pages.next(&shared).await.map_err(error)?;
+    let (sender, scan) = Scan::channel(shared.shift.seen(pages.revision));
     // Ends with the pages, with the store, or when the reader is gone.
     tokio::spawn(async move {
         let mut page = Ok(first);
@@ -159,7 +159,7 @@ pub async fn scan(shared: Arc<Shared>, prefix: &str) -> Result<Scan, StoreError>
             if sender.send(part).await.is_err() || failed {
                 return;
             }
-            page = shared.open(async { pages.next(&shared.cluster).await.map_err(error) }).await;
+            page = shared.open(async { pages.next(&shared).await.map_err(error) }).await;
         }
     });
     Ok(scan)

@@ -149,13 +149,13 @@ fn migration() {
     let there = revision_of(&servers, "embedded");
     assert!(there >= before.parse().expect("a number"), "revisions stay");
     storage(&servers, &["migrate", "embedded", &etcd]).fails().says(&["holds a cluster already"]);
-    for (name, fill) in [
-        ("what was moved", vec!["migrate", "embedded", &etcd]),
-        ("what was backed up", vec!["restore", &backup, "--storage", &etcd]),
+    for (name, fill, ahead) in [
+        ("what was moved", vec!["migrate", "embedded", &etcd], 0),
+        ("what was backed up", vec!["restore", &backup, "--storage", &etcd], 999_999_000),
     ] {
         servers.etcdctl(0, &["del", "--prefix", "/registry/"]).ok();
         storage(&servers, &fill).ok();
-        assert!(revision_of(&servers, &etcd) >= there, "{name}: no revision comes twice");
+        assert!(revision_of(&servers, &etcd) > there + ahead, "{name}: no revision comes twice");
         servers.start_server(0).expect("starts");
         servers.kubectl(0, &["get", "secret", "kept", "-o", "jsonpath={.data.a}"], "").ok().is("Yg==");
         servers.end_server(0, Signal::SIGTERM).expect("ends");
@@ -198,6 +198,7 @@ fn three_servers() {
     servers.cut(next, Net::Store).expect("pulls the plug");
     let cut = next;
     let next = leaders.controllers((cut + 1) % 3, Some(cut));
+    storage(&servers, &["backup", "-o", &format!("{backup}.cold"), "--storage", &etcd]).ok();
     step("cut off from etcd; another one leads", began);
     std::thread::sleep(pause.saturating_sub(began.elapsed()));
     servers.mend(cut, Net::Store).expect("puts it back");
@@ -217,6 +218,11 @@ fn three_servers() {
     servers.kill_member(member).expect("it runs");
     load.progress(60);
     step("etcd's leader killed; writes go on", began);
+        let after = servers.kubectl(0, &revision, "").ok().text();
+        assert!(after.parse::<u64>().expect("a number") > there + ahead, "{name}: all is later than before");
+        let watch = format!("/api/v1/namespaces/default/secrets?watch=1&resourceVersion={before}");
+        servers.kubectl(0, &["get", "--raw", &watch], "").ok().has(&["\"code\":410"]);
+        servers.kubectl(0, &["label", "secret", "kept", &format!("turn={ahead}")], "").ok();
     servers.start_member(member).expect("starts again");
     load.progress(20);
 

@@ -7,25 +7,21 @@ use std::fs::{File, OpenOptions};
 use std::io::BufReader;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sampan_storage::backup;
-use sampan_storage::{Revision, Store, Write};
+use sampan_storage::{CommitError, EtcdStore, Expect, Revision, Store, Write};
 
 use super::{Place, is_running, open};
 use crate::admin::{ROOT, now_s};
+use crate::cluster_identity;
 use crate::config::Storage;
 use crate::server::store_path;
 
 /// Entries and bytes of one transaction of etcd.
 const AT_ONCE: usize = 100;
 const BYTES_AT_ONCE: usize = 1 << 20;
-/// How far etcd's counter of revisions is moved on at most: it takes a transaction for each.
-const ADVANCE: Revision = 2_000_000;
-/// Transactions that are on their way at once.
-const UNDER_WAY: usize = 200;
-/// Outside of the state.
-const ADVANCED: &str = "/sampan/advanced";
 
 pub async fn run(data_dir: &Path, from: &Storage, to: &Storage) -> Result<()> {
     if is_running(data_dir).await {
@@ -34,10 +30,9 @@ pub async fn run(data_dir: &Path, from: &Storage, to: &Storage) -> Result<()> {
     let place = |storage: &Storage| Place { data_dir: data_dir.to_owned(), storage: storage.clone() };
     match (from, to) {
         (Storage::Embedded, Storage::Etcd(_)) => {
-            let (from, to) = (open(&place(from)).await?, open(&place(to)).await?);
-            let moved = to_etcd(&*from, &*to).await;
+            let from = open(&place(from)).await?;
+            let moved = to_etcd(&*from, &place(to)).await;
             from.close().await;
-            to.close().await;
             moved
         }
         (Storage::Etcd(_), Storage::Embedded) => {
@@ -52,32 +47,42 @@ pub async fn run(data_dir: &Path, from: &Storage, to: &Storage) -> Result<()> {
     }
 }
 
-/// Keys and values as they are; etcd gives each a revision of its own, after those that there were.
-async fn to_etcd(from: &dyn Store, to: &dyn Store) -> Result<()> {
+/// Keys and values as they are; each gets a new revision, after those that there were.
+async fn to_etcd(from: &dyn Store, to: &Place) -> Result<()> {
     let mut scan = from.scan(ROOT).await?;
-    let revision = scan.revision;
-    let mut filling = Filling::new(to).await?;
+    let mut filling = Filling::new(to, scan.revision).await?;
     while let Some(entries) = scan.next().await {
         for entry in entries? {
             filling.push(Write::create(entry.key, entry.value)).await?;
         }
     }
-    filling.finish(revision).await
+    filling.finish().await
 }
 
 /// An empty etcd that is being filled.
-pub struct Filling<'a> {
-    to: &'a dyn Store,
+pub struct Filling {
+    to: Arc<dyn Store>,
     writes: Vec<Write>,
     bytes: usize,
     count: usize,
 }
 
-impl<'a> Filling<'a> {
-    pub async fn new(to: &'a dyn Store) -> Result<Self> {
+impl Filling {
+    /// Everything that is filled in will be later than `revision`.
+    pub async fn new(place: &Place, revision: Revision) -> Result<Self> {
+        let Storage::Etcd(members) = &place.storage else { bail!("only an etcd is filled") };
+        let to = open(place).await?;
         let mut there = to.scan(ROOT).await?;
         let is_empty = there.next().await.transpose()?.is_none_or(|entries| entries.is_empty());
+        to.close().await;
         ensure!(is_empty, "etcd holds a cluster already; only an empty one is filled");
+        EtcdStore::go_on_after(members.clone(), revision).await?;
+        let to = open(place).await?;
+        // Of the cluster that was there, whose keys need not be those of this one.
+        match to.commit(Write::delete(cluster_identity::KEY, Expect::Any)).await {
+            Ok(_) | Err(CommitError::Mismatch { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(Filling { to, writes: Vec::new(), bytes: 0, count: 0 })
     }
 
@@ -104,32 +109,13 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and moves the counter of revisions on to where it was.
-    pub async fn finish(mut self, revision: Revision) -> Result<()> {
+    /// Writes what is left.
+    pub async fn finish(mut self) -> Result<()> {
         self.flush().await?;
-        let reached = self.to.revision().await?;
-        if reached + ADVANCE < revision {
-            eprintln!(
-                "etcd's revisions go on from {reached}, not from {revision}: start every client anew that kept a \
-                 resourceVersion"
-            );
-        } else {
-            advance(self.to, revision.saturating_sub(reached)).await?;
-        }
         eprintln!("etcd: {} entries, revision {}", self.count, self.to.revision().await?);
+        self.to.close().await;
         Ok(())
     }
-}
-
-async fn advance(to: &dyn Store, by: Revision) -> Result<()> {
-    let mut left = by;
-    while left > 0 {
-        let now = left.min(UNDER_WAY as Revision);
-        let writes = (0..now).map(|_| to.commit(Write::put(ADVANCED, "")));
-        futures_util::future::try_join_all(writes).await?;
-        left -= now;
-    }
-    Ok(())
 }
 
 /// The same keys, values and revisions, and the counter as it was.

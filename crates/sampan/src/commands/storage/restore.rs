@@ -15,7 +15,7 @@ use sampan_storage::encryption::{KeyFile, provider};
 use sampan_storage::{Options, RedbStore, Write};
 
 use super::migrate::Filling;
-use super::{Place, open, size};
+use super::{Place, size};
 use crate::encryption::key_file_path;
 use crate::server::store_path;
 
@@ -70,17 +70,14 @@ pub async fn into_etcd(place: &Place, file: &Path) -> Result<()> {
     })
     .with_context(|| format!("{} is not restored", file.display()))?;
     check_keys(&place.data_dir, &[], &needed)?;
-    let store = open(place).await?;
-    let mut filling = Filling::new(&*store).await?;
     let mut reader = backup::Reader::new(open_file()?)?;
+    let mut filling = Filling::new(place, reader.revision().saturating_add(backup::BUMP)).await?;
     while let Some(record) = reader.next_record()? {
         if let Record::Entry(entry) = record {
             filling.push(Write::create(entry.key, entry.value)).await?;
         }
     }
-    filling.finish(reader.revision()).await?;
-    store.close().await;
-    Ok(())
+    filling.finish().await
 }
 
 /// Refuses a store that is there, or moves it out of the way. Answers where to.
