@@ -51,17 +51,8 @@ impl Peer {
         identity: String,
         endpoint: SocketAddr,
     ) -> Result<Self, Status> {
-        let hash: String =
-            sha256(machine.as_bytes()).iter().take(13).map(|byte| format!("{byte:02x}")).collect();
         let resource = registry.resource(&LEASES)?;
-        Ok(Peer {
-            registry,
-            resource,
-            name: format!("apiserver-{hash}"),
-            identity,
-            endpoint,
-            seen: BTreeMap::new(),
-        })
+        Ok(Peer { registry, resource, name: lease_name(machine), identity, endpoint, seen: BTreeMap::new() })
     }
 
     /// Tells and follows until shutdown; then says that this server is gone.
@@ -165,6 +156,20 @@ impl Peer {
         // It runs out by itself where the store does not answer.
         let _ = tokio::time::timeout(Duration::from_secs(2), leaving).await;
     }
+}
+
+/// Where the other servers are that live, or died so lately that nobody knows.
+pub async fn others(registry: &Registry, machine: &str) -> Result<Vec<SocketAddr>, Status> {
+    registry.fresh().await?;
+    let own = format!("{NAMESPACE}/{}", lease_name(machine));
+    let (leases, _) = registry.resource(&LEASES)?.cache.snapshot();
+    let others = leases.iter().filter(|(key, _)| key.starts_with(&format!("{NAMESPACE}/")) && ***key != *own);
+    Ok(others.filter_map(|(_, stored)| Some(read(stored)?.0)).collect())
+}
+
+fn lease_name(machine: &str) -> String {
+    let hash: String = sha256(machine.as_bytes()).iter().take(13).map(|byte| format!("{byte:02x}")).collect();
+    format!("apiserver-{hash}")
 }
 
 /// Where the server of a lease is, and how long that is true.

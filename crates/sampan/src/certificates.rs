@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::cluster_identity::SharedKeys;
+
 /// How long publishing waits after it failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -90,32 +92,40 @@ pub struct Rotation {
 /// What the routes work on.
 #[derive(Clone)]
 struct Keys {
-    /// Other servers have the same files, and would go on with the old ones.
-    shared: bool,
+    /// Where other servers have the same keys.
+    shared: Option<Arc<SharedKeys>>,
     pki: Arc<Pki>,
     tokens: Arc<ServiceAccountTokens>,
 }
 
 /// The routes of the admin socket about certificates.
-pub fn routes(pki: Arc<Pki>, tokens: Arc<ServiceAccountTokens>, shared: bool) -> Router {
+pub fn routes(pki: Arc<Pki>, tokens: Arc<ServiceAccountTokens>, shared: Option<Arc<SharedKeys>>) -> Router {
     Router::new().route("/certificates/rotate", post(rotate)).with_state(Keys { shared, pki, tokens })
 }
 
 async fn rotate(State(keys): State<Keys>, Json(asked): Json<Rotation>) -> (StatusCode, Json<Value>) {
-    // Files are written: not on a thread that serves.
-    let rotated = tokio::task::spawn_blocking(move || keys.rotate(asked)).await;
-    match rotated.map_err(anyhow::Error::from).and_then(|rotated| rotated) {
+    match keys.rotate(asked).await {
         Ok(()) => (StatusCode::OK, Json(json!({}))),
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({"error": format!("{error:#}")}))),
     }
 }
 
 impl Keys {
-    fn rotate(&self, asked: Rotation) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            !self.shared,
-            "several servers share these keys through etcd; see docs/high-availability.md for how to rotate them"
-        );
+    async fn rotate(self, asked: Rotation) -> anyhow::Result<()> {
+        let shared = self.shared.clone();
+        if let Some(shared) = &shared {
+            shared.check_alone().await?;
+        }
+        // Files are written: not on a thread that serves.
+        tokio::task::spawn_blocking(move || self.step(asked)).await??;
+        if let Some(shared) = &shared {
+            shared.publish().await?;
+        }
+        tracing::info!(what = ?asked.what, step = ?asked.step, "rotated");
+        Ok(())
+    }
+
+    fn step(&self, asked: Rotation) -> anyhow::Result<()> {
         let step = match asked.step {
             Step::Begin => RotationStep::Begin,
             Step::Finish => RotationStep::Finish,
@@ -127,7 +137,6 @@ impl Keys {
                 self.pki.with_token_keys(|keys| self.tokens.replace_keys(keys))?;
             }
         }
-        tracing::info!(what = ?asked.what, step = ?asked.step, "rotated");
         Ok(())
     }
 }

@@ -20,6 +20,8 @@ use sampan_storage::encryption::{
     EncryptedStore, Encryption, GroupResource, KeyFile, Provider, Rewritten, Rules, holds_local_values,
 };
 
+use crate::admin::ROOT;
+use crate::cluster_identity::SharedKeys;
 use crate::config::Config;
 
 /// The resource that is encrypted when nobody said anything.
@@ -122,19 +124,30 @@ impl AtRest {
 
     /// Makes a new key, stores everything with it, and forgets the old one. With a configuration of one's
     /// own, the keys are not ours: then whatever is not stored as it says is.
-    pub async fn rotate(&self) -> Result<Rewritten> {
-        if self.file.is_none() {
-            if self.store.is_shared() {
-                bail!(
-                    "other servers have the same keys, and would not read what a new one encrypts; to rotate, start all \
-                     servers with --encryption-provider-config and change that file on each, as Kubernetes does"
-                );
-            }
-            let _turn = self.turn.lock().await;
-            let keys = self.keys.read().clone().context("this server has no key file")?;
-            self.use_keys(keys.with_new_key()?).await;
+    pub async fn rotate(&self, shared: Option<&SharedKeys>) -> Result<Rewritten> {
+        if self.file.is_some() {
+            return self.finish().await;
         }
-        self.finish().await
+        if let Some(shared) = shared {
+            shared.check_alone().await?;
+        }
+        self.begin().await?;
+        // Step by step: a start after a crash in between finds that this server is one ahead.
+        if let Some(shared) = shared {
+            shared.publish().await?;
+        }
+        let rewritten = self.finish().await?;
+        if let Some(shared) = shared {
+            shared.publish().await?;
+        }
+        Ok(rewritten)
+    }
+
+    async fn begin(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let keys = self.keys.read().clone().context("this server has no key file")?;
+        self.use_keys(keys.with_new_key()?).await;
+        Ok(())
     }
 
     /// Stores everything as the rules say, then forgets keys that nothing needs any more.
@@ -181,7 +194,8 @@ fn read_rules(file: Option<&Path>, local: Option<&Arc<Provider>>) -> Result<Rule
         .with_context(|| format!("error decoding encryption provider configuration file {path:?}"))
 }
 
-/// The resource of which a key is: of a built-in one by its prefix, of a custom one by the form of it.
+/// The resource of which a key is: of a built-in one by its prefix, of a custom one by the form of it. What
+/// servers agree on among themselves is of none, which is empty.
 pub fn resource_of(table: &Table) -> impl Fn(&str) -> GroupResource + Send + Sync + use<> {
     let mut prefixes = BTreeMap::new();
     for def in table.entries() {
@@ -194,6 +208,9 @@ pub fn resource_of(table: &Table) -> impl Fn(&str) -> GroupResource + Send + Syn
         }
     }
     move |key| {
+        if !key.starts_with(ROOT) {
+            return GroupResource { group: String::new(), resource: String::new() };
+        }
         let ends = key.match_indices('/').map(|(at, _)| at).skip(2).take(2);
         if let Some(found) = ends.filter_map(|at| prefixes.get(&key[..at])).next() {
             return found.clone();
@@ -224,5 +241,6 @@ mod tests {
             "customresourcedefinitions.apiextensions.k8s.io",
         );
         check("/registry/example.com/boats/default/a", "boats.example.com");
+        check(crate::cluster_identity::KEY, "");
     }
 }

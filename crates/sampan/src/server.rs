@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::StorageRoutes;
 use crate::certificates::{self, ClusterAuthority};
-use crate::cluster_identity;
+use crate::cluster_identity::{self, SharedKeys};
 use crate::config::{Audit, Config, Storage};
 use crate::encryption::AtRest;
 use crate::leading::lead;
@@ -71,11 +71,21 @@ async fn serve(config: Config) -> Result<()> {
     }
     let at_rest = AtRest::open(&config, inner.clone()).await?;
     let store: Arc<dyn Store> = at_rest.store.clone();
-    tasks.spawn_until_shutdown("encryption", at_rest.clone().follow());
     network.await?;
-    let (server, pki) = start_api(&config, &at_rest, &mut tasks, &readiness).await?;
+    let (server, pki) = start_api(&config, &*inner, &at_rest, &mut tasks, &readiness).await?;
+    // It may finish a rotation of keys, of which other servers are told by now.
+    tasks.spawn_until_shutdown("encryption", at_rest.clone().follow());
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
-    let routes = certificates::routes(pki.clone(), server.registry.tokens.clone(), inner.is_shared());
+    let shared = inner.is_shared().then(|| {
+        Arc::new(SharedKeys {
+            store: inner.clone(),
+            registry: server.registry.clone(),
+            pki: pki.clone(),
+            node_name: config.node_name.clone(),
+            data_dir: config.data_dir.clone(),
+        })
+    });
+    let routes = certificates::routes(pki.clone(), server.registry.tokens.clone(), shared.clone());
     let authority = Arc::new(ClusterAuthority { pki, longest: config.cluster_signing_duration });
     let identity = unique_identity(&config.node_name);
     if server.registry.is_shared() {
@@ -90,7 +100,7 @@ async fn serve(config: Config) -> Result<()> {
         proxy: server.client(User::component("system:kube-proxy", &[])),
         dns: server.client(User::service_account("kube-system", "coredns", "")),
     };
-    let storage = StorageRoutes { inner, at_rest, data_dir: config.data_dir.clone() };
+    let storage = StorageRoutes { inner, at_rest, shared, data_dir: config.data_dir.clone() };
     let routes = routes.merge(storage.router());
     let role = NodeRole::start(&config, clients, images, routes, &mut tasks, &readiness).await?;
     server.set_node(Some(role.node.clone()));
@@ -211,6 +221,7 @@ async fn open_embedded(config: &Config) -> Result<RedbStore> {
 /// Starts the API server and answers once it listens.
 async fn start_api(
     config: &Config,
+    inner: &dyn Store,
     at_rest: &AtRest,
     tasks: &mut Tasks,
     readiness: &Readiness,
@@ -228,8 +239,8 @@ async fn start_api(
         },
         Timestamp::now(),
     )?);
-    if at_rest.store.is_shared() {
-        cluster_identity::claim(&*at_rest.store, &config.data_dir).await?;
+    if inner.is_shared() {
+        cluster_identity::claim(inner, &pki, &config.data_dir).await?;
     }
     let token_config = config.authentication.tokens.clone();
     let tokens = Arc::new(pki.with_token_keys(|keys| ServiceAccountTokens::new(token_config, keys))?);

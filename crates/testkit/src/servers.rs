@@ -143,10 +143,14 @@ impl Servers {
         ip(&self.hub, &["link", "set", &plug(Net::Store, self.members[index].number), "up"])
     }
 
-    /// What the first server made and all must have, as an administrator copies it.
-    fn share_keys(&self, index: usize) -> Result<()> {
+    /// What the first server has and all must have, as an administrator copies it.
+    pub fn share_keys(&self, index: usize) -> Result<()> {
         let (from, to) = (self.data_dir(0), self.data_dir(index));
-        std::fs::create_dir_all(to.join("pki"))?;
+        let pki = to.join("pki");
+        if pki.exists() {
+            std::fs::remove_dir_all(&pki)?;
+        }
+        std::fs::create_dir_all(pki)?;
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(from.join("pki/.")).arg(to.join("pki"));
         ensure!(copy.status()?.success(), "the keys were not copied");

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rcgen::{Issuer, KeyPair};
@@ -136,6 +138,14 @@ pub enum RotationStep {
     Finish,
 }
 
+/// Which keys there are, as digests of their public halves, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprints {
+    pub authorities: Vec<String>,
+    pub front_proxy_authorities: Vec<String>,
+    pub token_keys: Vec<String>,
+}
+
 /// The cluster's identity.
 pub struct Pki {
     config: PkiConfig,
@@ -197,6 +207,22 @@ impl Pki {
     /// The authorities of clients that say for whom they ask, in PEM.
     pub fn front_proxy_bundle(&self) -> String {
         self.keys.lock().front_proxies.bundle()
+    }
+
+    /// The keys that a cluster's servers must have in common.
+    pub fn fingerprints(&self) -> Fingerprints {
+        let keys = self.keys.lock();
+        let of = |rotation: &Rotation| {
+            let mut found: Vec<String> = rotation.all().map(|one| fingerprint(one.public_key())).collect();
+            found.reverse();
+            found
+        };
+        let tokens = [Some(&keys.tokens.signing), keys.tokens.previous.as_ref()];
+        Fingerprints {
+            authorities: of(&keys.clients),
+            front_proxy_authorities: of(&keys.front_proxies),
+            token_keys: tokens.into_iter().flatten().map(|key| fingerprint(key.public_key_raw())).collect(),
+        }
     }
 
     /// Changes with the bundles.
@@ -349,6 +375,10 @@ impl Pki {
         }
         Ok(())
     }
+}
+
+fn fingerprint(public_key: &[u8]) -> String {
+    STANDARD.encode(sampan_storage::encryption::sha256(public_key))
 }
 
 fn serving_names(config: &PkiConfig) -> BTreeSet<String> {

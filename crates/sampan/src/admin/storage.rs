@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 
 use super::Refused;
+use crate::cluster_identity::SharedKeys;
 use crate::encryption::{AtRest, key_file_path, resource_of};
 
 /// Below it is the cluster's state. What servers on one etcd agree on among themselves is elsewhere.
@@ -33,6 +34,8 @@ pub struct StorageRoutes {
     /// As it is on disk: values that are encrypted stay so.
     pub inner: Arc<dyn Store>,
     pub at_rest: Arc<AtRest>,
+    /// Where other servers have the same keys.
+    pub shared: Option<Arc<SharedKeys>>,
     pub data_dir: PathBuf,
 }
 
@@ -113,7 +116,7 @@ async fn compact(State(routes): State<StorageRoutes>) -> Result<Json<StorageStat
 }
 
 async fn rotate_key(State(routes): State<StorageRoutes>) -> Result<Json<Rotated>, Refused> {
-    let done = routes.at_rest.rotate().await?;
+    let done = routes.at_rest.rotate(routes.shared.as_deref()).await?;
     Ok(Json(Rotated { seen: done.seen, written: done.written }))
 }
 

@@ -161,8 +161,11 @@ impl Rules {
         Rules { rules: BTreeMap::new(), kms: Vec::new() }
     }
 
-    /// How a resource is stored; `None` where nothing is said.
+    /// How a resource is stored; `None` where nothing is said, and for what is of no resource.
     pub fn of(&self, resource: &GroupResource) -> Option<&Providers> {
+        if resource.resource.is_empty() {
+            return None;
+        }
         self.rules
             .get(resource)
             .or_else(|| self.rules.get(&GroupResource::any_of(&resource.group)))

@@ -139,13 +139,11 @@ impl KeyFile {
         self.keys.iter().map(|key| key.name.as_str())
     }
 
-    /// Tells key files apart without showing a key.
-    pub fn fingerprint(&self) -> String {
-        let mut all = Vec::new();
-        for key in &self.keys {
-            all.extend_from_slice(format!("{}:{}\n", key.name, key.secret).as_bytes());
-        }
-        BASE64.encode(super::sha256(&all))
+    /// Tells keys apart without showing them; the first one writes.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let fingerprint =
+            |key: &StoredKey| super::sha256(format!("{}:{}\n", key.name, key.secret).as_bytes());
+        self.keys.iter().map(|key| BASE64.encode(fingerprint(key))).collect()
     }
 
     /// What encrypts with these keys. It still reads what keys encrypted that this process forgot.

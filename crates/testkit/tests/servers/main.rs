@@ -29,8 +29,9 @@ const LEASE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|text| !text.starts_with('-')).collect();
-    let checks: [(&str, fn()); 3] = [
+    let checks: [(&str, fn()); 4] = [
         ("two servers serve one cluster", two_servers),
+        ("keys that servers share are rotated", rotation),
         ("state moves from etcd to the server's file and back", migration),
         ("three servers survive whatever happens to one of them", three_servers),
     ];
@@ -77,8 +78,6 @@ fn two_servers() {
     let addresses = ["get", "endpoints", "kubernetes", "-o", "jsonpath={.subsets[0].addresses[*].ip}"];
     servers.kubectl(0, &addresses, "").ok().is("10.99.0.1 10.99.0.2");
     servers.kubectl(0, &["get", "nodes"], "").ok().has(&["node-1", "node-2"]);
-    let rotated = servers.sampan(0, &["storage", "rotate-key", "--data-dir", &text(servers.data_dir(0))]);
-    rotated.fails().says(&["encryption-provider-config"]);
     given_once(&servers);
     let leaders = Leaders::new(&servers);
     let leading = leaders.controllers(1, None);
@@ -125,6 +124,66 @@ fn given_once(servers: &Servers) {
     assert_eq!(both(&secret), 5, "a quota holds");
 }
 
+/// All keys, by a server that is alone for a moment; the other one starts again with what it is given.
+fn rotation() {
+    let mut servers = Servers::start(2, 1, &[]).expect("two servers on one etcd");
+    servers.kubectl(1, &["create", "secret", "generic", "kept", "--from-literal=a=b"], "").ok();
+    let data = text(servers.data_dir(0));
+    let sampan = |servers: &Servers, arguments: &[&str]| {
+        servers.sampan(0, &[arguments, &["--data-dir", &data]].concat())
+    };
+    let serves = |servers: &Servers, index: usize, token: &str| {
+        let kept = ["get", "secret", "kept", "-o", "jsonpath={.data.a}"];
+        servers.kubectl(index, &kept, "").ok().is("Yg==");
+        let server = format!("--server=https://{}", servers.address(index));
+        let token = format!("--token={token}");
+        let who = ["auth", "whoami", "--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "-o=name"];
+        servers.kubectl(index, &[&who[..], &[&server, &token]].concat(), "")
+    };
+    let token = |servers: &Servers| servers.kubectl(0, &["create", "token", "default"], "").ok().text();
+    let rotations: [&[&str]; 3] = [
+        &["certificates", "rotate-ca", "begin"],
+        &["certificates", "rotate-token-key", "begin"],
+        &["storage", "rotate-key"],
+    ];
+    for rotation in rotations {
+        sampan(&servers, rotation).fails().says(&["another server runs at 10.99.0.2:6443"]);
+    }
+    let first = token(&servers);
+    let old = servers.hub().directory().join("old.kubeconfig");
+    std::fs::copy(servers.kubeconfig(1), &old).expect("copies");
+    let old = format!("--kubeconfig={}", old.display());
+    servers.end_server(1, Signal::SIGTERM).expect("ends");
+    for rotation in rotations {
+        sampan(&servers, rotation).ok();
+    }
+    let second = token(&servers);
+    let refused = format!("{:#}", servers.start_server(1).expect_err("it has the old keys"));
+    assert!(refused.contains("other keys than this server's"), "{refused}");
+    servers.share_keys(1).expect("copies");
+    servers.start_server(1).expect("starts with the new keys");
+    for (index, token) in [(0, &first), (0, &second), (1, &first), (1, &second)] {
+        serves(&servers, index, token).ok();
+    }
+    servers.kubectl(1, &[&old, "get", "nodes"], "").ok();
+    servers.end_server(1, Signal::SIGTERM).expect("ends");
+    sampan(&servers, &["certificates", "rotate-ca", "finish"]).ok();
+    sampan(&servers, &["certificates", "rotate-token-key", "finish"]).ok();
+    let refused = format!("{:#}", servers.start_server(1).expect_err("it trusts the old keys"));
+    assert!(refused.contains("other keys than this server's"), "{refused}");
+    servers.share_keys(1).expect("copies");
+    servers.start_server(1).expect("starts with the new keys alone");
+    for index in [0, 1] {
+        serves(&servers, index, &second).ok();
+        serves(&servers, index, &first).fails().says(&["Unauthorized"]);
+    }
+    servers
+        .kubectl(1, &[&old, "get", "nodes"], "")
+        .fails()
+        .says(&["certificate signed by unknown authority"]);
+    servers.stop().expect("nothing stays");
+}
+
 fn migration() {
     let mut servers = Servers::start(1, 1, &[]).expect("a server on etcd");
     servers.kubectl(0, &["create", "secret", "generic", "kept", "--from-literal=a=b"], "").ok();
@@ -139,6 +198,7 @@ fn migration() {
     storage(&servers, &["backup", "-o", &backup]).ok();
     storage(&servers, &["migrate", &etcd, "embedded"]).fails().says(&["stop it first"]);
     servers.end_server(0, Signal::SIGTERM).expect("ends");
+    storage(&servers, &["backup", "-o", &format!("{backup}.cold"), "--storage", &etcd]).ok();
     storage(&servers, &["migrate", &etcd, "embedded"]).ok();
     storage(&servers, &["fsck"]).ok();
     let revision_of = |servers: &Servers, place: &str| {
@@ -158,6 +218,11 @@ fn migration() {
         assert!(revision_of(&servers, &etcd) > there + ahead, "{name}: no revision comes twice");
         servers.start_server(0).expect("starts");
         servers.kubectl(0, &["get", "secret", "kept", "-o", "jsonpath={.data.a}"], "").ok().is("Yg==");
+        let after = servers.kubectl(0, &revision, "").ok().text();
+        assert!(after.parse::<u64>().expect("a number") > there + ahead, "{name}: all is later than before");
+        let watch = format!("/api/v1/namespaces/default/secrets?watch=1&resourceVersion={before}");
+        servers.kubectl(0, &["get", "--raw", &watch], "").ok().has(&["\"code\":410"]);
+        servers.kubectl(0, &["label", "secret", "kept", &format!("turn={ahead}")], "").ok();
         servers.end_server(0, Signal::SIGTERM).expect("ends");
     }
     servers.stop().expect("nothing stays");
@@ -198,7 +263,6 @@ fn three_servers() {
     servers.cut(next, Net::Store).expect("pulls the plug");
     let cut = next;
     let next = leaders.controllers((cut + 1) % 3, Some(cut));
-    storage(&servers, &["backup", "-o", &format!("{backup}.cold"), "--storage", &etcd]).ok();
     step("cut off from etcd; another one leads", began);
     std::thread::sleep(pause.saturating_sub(began.elapsed()));
     servers.mend(cut, Net::Store).expect("puts it back");
@@ -218,11 +282,6 @@ fn three_servers() {
     servers.kill_member(member).expect("it runs");
     load.progress(60);
     step("etcd's leader killed; writes go on", began);
-        let after = servers.kubectl(0, &revision, "").ok().text();
-        assert!(after.parse::<u64>().expect("a number") > there + ahead, "{name}: all is later than before");
-        let watch = format!("/api/v1/namespaces/default/secrets?watch=1&resourceVersion={before}");
-        servers.kubectl(0, &["get", "--raw", &watch], "").ok().has(&["\"code\":410"]);
-        servers.kubectl(0, &["label", "secret", "kept", &format!("turn={ahead}")], "").ok();
     servers.start_member(member).expect("starts again");
     load.progress(20);
 

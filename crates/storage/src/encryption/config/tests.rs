@@ -34,6 +34,7 @@ fn the_most_exact_rule_counts() {
     check("deployments.apps", 1);
     check("pods", 2);
     check("boats.example.com", 2);
+    assert!(rules.of(&GroupResource::parse("")).is_none(), "is no resource");
     let rules = parse(&[rule("'*.'", KEY), rule("secrets.example.com", KEY)].concat()).expect("valid");
     assert!(rules.of(&GroupResource::parse("pods")).is_some());
     assert!(rules.of(&GroupResource::parse("deployments.apps")).is_none());
