@@ -1,4 +1,4 @@
-//! Events live for an hour after they were last written, as upstream's do.
+//! Events live for an hour after they were last written, as upstream's do, or as long as they are given.
 //!
 //! Upstream has etcd's leases do it; here one task follows the events and deletes what is due, on
 //! condition that nobody wrote it meanwhile, so that several servers may do it at once.
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::cache::Change;
 use crate::registry::{Registry, Resource};
 
-/// How long an event stays: upstream's `--event-ttl`.
+/// How long an event stays unless told otherwise: upstream's `--event-ttl`.
 pub const EVENT_TTL: Duration = Duration::from_secs(3600);
 /// How long to wait after the store refused a deletion.
 const RETRY: Duration = Duration::from_secs(10);
@@ -53,27 +53,27 @@ struct Metadata {
 }
 
 /// How much of its life an event that was there already has left.
-fn remaining(object: &ObjectRef, now: Timestamp) -> Duration {
+fn remaining(object: &ObjectRef, now: Timestamp, ttl: Duration) -> Duration {
     let times: Times = serde_json::from_slice(&object.bytes()).unwrap_or_default();
     let series = times.series.and_then(|series| series.last_observed_time);
     let all = [times.last_timestamp, times.event_time, series, times.metadata.creation_timestamp];
-    let Some(last) = all.into_iter().flatten().max() else { return EVENT_TTL };
+    let Some(last) = all.into_iter().flatten().max() else { return ttl };
     // A time ahead of this clock counts as now.
     let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
-    EVENT_TTL.saturating_sub(age)
+    ttl.saturating_sub(age)
 }
 
 /// Deletes events when they are due, for as long as it is polled.
-pub async fn follow(registry: Arc<Registry>) {
+pub async fn follow(registry: Arc<Registry>, ttl: Duration) {
     let Ok(resource) = registry.resource(&Gvr::new("", "v1", "events")) else { return };
     let mut changed = resource.cache.subscribe();
     let mut queue = VecDeque::new();
-    let mut cursor = adopt(&resource, &mut queue);
+    let mut cursor = adopt(&resource, &mut queue, ttl);
     loop {
         changed.borrow_and_update();
         match resource.cache.events_after(cursor, usize::MAX) {
             Ok((events, complete)) => {
-                let at = Instant::now() + EVENT_TTL;
+                let at = Instant::now() + ttl;
                 for event in events {
                     if let Change::Created(new) | Change::Updated { new, .. } = &event.change {
                         queue.push_back(Due { at, key: new.key(), revision: new.header.revision });
@@ -82,7 +82,7 @@ pub async fn follow(registry: Arc<Registry>) {
                 cursor = complete;
             }
             // The window moved on: everything anew, from what is stored now.
-            Err(_) => cursor = adopt(&resource, &mut queue),
+            Err(_) => cursor = adopt(&resource, &mut queue, ttl),
         }
         let due = delete_due(&registry, &resource, &mut queue).await;
         tokio::select! {
@@ -94,13 +94,13 @@ pub async fn follow(registry: Arc<Registry>) {
 }
 
 /// Notes every event that is there; answers the revision at which that is so.
-fn adopt(resource: &Resource, queue: &mut VecDeque<Due>) -> u64 {
+fn adopt(resource: &Resource, queue: &mut VecDeque<Due>, ttl: Duration) -> u64 {
     let (objects, revision) = resource.cache.snapshot();
     let (now, wall) = (Instant::now(), Timestamp::now());
     let mut found: Vec<Due> = objects
         .iter()
         .map(|(_, object)| Due {
-            at: now + remaining(object, wall),
+            at: now + remaining(object, wall, ttl),
             key: object.key(),
             revision: object.header.revision,
         })
@@ -156,11 +156,11 @@ mod tests {
         let cache = registry.resource(&Gvr::new("", "v1", "events")).expect("is built in").cache;
         create(&server, "new", Some(Timestamp::now())).await;
         let (mut queue, resource) = (VecDeque::new(), registry.resource(&Gvr::new("", "v1", "events")));
-        adopt(&resource.expect("is built in"), &mut queue);
+        adopt(&resource.expect("is built in"), &mut queue, EVENT_TTL);
         let left = queue[0].at - Instant::now();
         assert!(left > EVENT_TTL - Duration::from_secs(60) && left <= EVENT_TTL, "{left:?}");
         let mut changed = cache.subscribe();
-        let following = tokio::spawn(follow(registry.clone()));
+        let following = tokio::spawn(follow(registry.clone(), EVENT_TTL));
         tokio::task::yield_now().await;
         assert_eq!(cache.len(), 1);
         tokio::time::pause();
@@ -180,7 +180,7 @@ mod tests {
         create(&server, "new", None).await;
         let object = cache.get("default/new").expect("is there");
         let later = Timestamp::now() + jiff::SignedDuration::from_hours(2);
-        assert_eq!(remaining(&object, later), Duration::ZERO);
-        assert!(remaining(&object, Timestamp::now()) > Duration::ZERO);
+        assert_eq!(remaining(&object, later, EVENT_TTL), Duration::ZERO);
+        assert!(remaining(&object, Timestamp::now(), EVENT_TTL) > Duration::ZERO);
     }
 }

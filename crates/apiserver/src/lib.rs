@@ -15,6 +15,7 @@
 //! It does not schedule, run or reconcile anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -34,8 +35,8 @@ pub mod authorization;
 pub mod authorizer;
 pub mod bootstrap;
 pub mod cache;
-pub mod conversion;
 mod configuration_file;
+pub mod conversion;
 pub mod custom;
 pub mod documents;
 pub mod expiry;
@@ -215,9 +216,9 @@ impl ApiServer {
         admission::validating_admission_policy::follow(self.registry.clone()).await;
     }
 
-    /// Deletes events whose time is over, for as long as it is polled.
-    pub async fn follow_events(self: Arc<Self>) {
-        expiry::follow(self.registry.clone()).await;
+    /// Deletes events that were last written so long ago, for as long as it is polled.
+    pub async fn follow_events(self: Arc<Self>, event_ttl: Duration) {
+        expiry::follow(self.registry.clone(), event_ttl).await;
     }
 
     /// Keeps the aggregated APIs current for as long as it is polled.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 use sampan_net::NodeNetwork;
+use sampan_runtime::protocol::LogLimits;
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
@@ -38,10 +39,8 @@ pub struct NodeConfig {
     pub seccomp_dir: PathBuf,
     /// The most that one pod's processes may number; 0 is no limit.
     pub pod_pids_limit: i64,
-    /// A container log file is rotated when it has this many bytes.
-    pub log_max_bytes: u64,
-    /// Files that are kept of one container's log, the current one included.
-    pub log_max_files: u32,
+    /// What is kept of the log of one container's run.
+    pub log_limits: LogLimits,
 }
 
 impl NodeConfig {
@@ -70,8 +69,7 @@ impl NodeConfig {
             cgroup_root: PathBuf::from("/sampan"),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             pod_pids_limit: 0,
-            log_max_bytes: 10 << 20,
-            log_max_files: 5,
+            log_limits: LogLimits::default(),
         }
     }
 

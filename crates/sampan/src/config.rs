@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use sampan_api::quantity::Quantity;
 use sampan_apiserver::ServerLimits;
+use sampan_apiserver::expiry::EVENT_TTL;
 use sampan_apiserver::identity::pki::Lives;
 use sampan_apiserver::strategy::service::ServiceRange;
 use sampan_net::IpNet;
+use sampan_runtime::protocol::LogLimits;
 use serde::Deserialize;
 
 use crate::logging::LogFormat;
@@ -72,6 +75,15 @@ pub struct RawConfig {
     /// The most pods on this node [default: 110]
     #[arg(long, value_name = "COUNT")]
     pub max_pods: Option<u32>,
+    /// Size at which the log file of a container is rotated [default: 10Mi]
+    #[arg(long, value_name = "QUANTITY")]
+    pub container_log_max_size: Option<String>,
+    /// Log files that are kept of one container's run, at least 2 [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    pub container_log_max_files: Option<u32>,
+    /// How long events are kept after they were last written [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub event_ttl: Option<String>,
     /// Reads that the API serves at once; divided, with writes, among the priority levels [default: 400]
     #[arg(long, value_name = "COUNT")]
     pub max_requests_inflight: Option<u32>,
@@ -130,6 +142,8 @@ pub struct Config {
     pub node_port_addresses: Vec<IpNet>,
     pub cluster_domain: String,
     pub max_pods: u32,
+    pub container_log: LogLimits,
+    pub event_ttl: Duration,
     pub limits: ServerLimits,
     pub authentication: Authentication,
     pub authorization: Authorization,
@@ -185,6 +199,9 @@ impl RawConfig {
             node_port_addresses: list(self.node_port_addresses, other.node_port_addresses),
             cluster_domain: self.cluster_domain.or(other.cluster_domain),
             max_pods: self.max_pods.or(other.max_pods),
+            container_log_max_size: self.container_log_max_size.or(other.container_log_max_size),
+            container_log_max_files: self.container_log_max_files.or(other.container_log_max_files),
+            event_ttl: self.event_ttl.or(other.event_ttl),
             max_requests_inflight: self.max_requests_inflight.or(other.max_requests_inflight),
             max_mutating_requests_inflight: self
                 .max_mutating_requests_inflight
@@ -259,6 +276,10 @@ impl RawConfig {
         if max_pods == 0 {
             bail!("maxPods: must be at least 1");
         }
+        let event_ttl = duration("eventTtl", self.event_ttl.as_deref(), EVENT_TTL.as_secs())?;
+        if event_ttl.is_zero() {
+            bail!("eventTtl: must be more than nothing");
+        }
         let mut limits = ServerLimits::default();
         let concurrency = &mut limits.concurrency;
         if let Some(count) = self.max_requests_inflight {
@@ -291,6 +312,8 @@ impl RawConfig {
             authentication: self.authentication.check(&cluster_domain)?,
             cluster_domain,
             max_pods,
+            container_log: log_limits(self.container_log_max_size, self.container_log_max_files)?,
+            event_ttl,
             limits,
             authorization: self.authorization.check()?,
             audit: self.audit.check()?,
@@ -311,6 +334,24 @@ fn duration(field: &str, text: Option<&str>, default_s: u64) -> Result<Duration>
     let Some(text) = text else { return Ok(Duration::from_secs(default_s)) };
     let parsed = sampan_api::duration::parse(text);
     parsed.with_context(|| format!("{field}: {text:?} is no duration, as 1m30s is"))
+}
+
+/// What is kept of a container's log. Of fewer than two files there would be times with nothing to read.
+fn log_limits(size: Option<String>, files: Option<u32>) -> Result<LogLimits> {
+    let mut limits = LogLimits::default();
+    if let Some(text) = size {
+        let bytes = text.parse::<Quantity>().ok().and_then(|quantity| u64::try_from(quantity.value()).ok());
+        limits.max_bytes = match bytes {
+            Some(bytes @ 1..) => bytes,
+            _ => bail!("containerLogMaxSize: {text:?} is no size, as 10Mi is"),
+        };
+    }
+    match files {
+        Some(0..2) => bail!("containerLogMaxFiles: must be at least 2"),
+        Some(count) => limits.max_files = count,
+        None => {}
+    }
+    Ok(limits)
 }
 
 /// A life of certificates: a number with its unit, whole seconds.
@@ -374,6 +415,11 @@ mod tests {
         check("nodeName: a_b", "nodeName");
         check("serviceNodePortRange: 1", "serviceNodePortRange");
         check("maxPods: 0", "maxPods");
+        check("containerLogMaxSize: much", "containerLogMaxSize");
+        check("containerLogMaxSize: \"0\"", "containerLogMaxSize");
+        check("containerLogMaxFiles: 1", "containerLogMaxFiles");
+        check("eventTtl: soon", "eventTtl");
+        check("eventTtl: 0s", "eventTtl");
         check("maxRequestsInflight: 0\nmaxMutatingRequestsInflight: 0", "maxRequestsInflight");
         check("maxWatchesPerUser: 0", "maxWatchesPerUser");
         for wrong in ["0s", "5", "m", "-1h", "11y", "4000d"] {

@@ -123,6 +123,7 @@ async fn start_node(
     );
     node_config.cluster_domain = config.cluster_domain.clone();
     node_config.max_pods = config.max_pods;
+    node_config.log_limits = config.container_log;
     node_config.cgroup_root = config.cgroup_root();
     let images = puller.store.clone();
     let node = Arc::new(Node::start(node_config, client, proxy, images, Arc::new(puller)).await?);

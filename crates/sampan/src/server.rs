@@ -275,7 +275,7 @@ async fn start_api(
     let server = ApiServer::new(registry, authenticator, address.to_string(), surroundings);
     tasks.spawn_until_shutdown("roles", server.clone().follow_roles());
     tasks.spawn_until_shutdown("definitions", server.clone().follow_definitions());
-    tasks.spawn_until_shutdown("event expiry", server.clone().follow_events());
+    tasks.spawn_until_shutdown("event expiry", server.clone().follow_events(config.event_ttl));
     tasks.spawn_until_shutdown("policies", server.clone().follow_policies());
     tasks.spawn_until_shutdown("aggregation", server.clone().follow_aggregated());
     tasks.spawn_until_shutdown("priorities", server.clone().follow_priorities());

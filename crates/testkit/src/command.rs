@@ -187,6 +187,11 @@ impl Running {
         &self.seen
     }
 
+    /// Drops what was printed so far: [`Running::until`] then looks at what comes next.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// Waits for its end by itself; returns the exit code and all that was printed.
     #[track_caller]
     pub fn end(mut self) -> (Option<i32>, String) {

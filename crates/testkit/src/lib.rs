@@ -22,6 +22,7 @@ pub mod servers;
 pub mod suite;
 pub mod terminal;
 pub mod web;
+pub mod workers;
 
 pub use cluster::{Cluster, Namespace};
 pub use command::{Output, Running};
@@ -29,3 +30,4 @@ pub use sandbox::Sandbox;
 pub use servers::Servers;
 pub use suite::Suite;
 pub use terminal::Terminal;
+pub use workers::Workers;

@@ -9,7 +9,6 @@ use oci_spec::runtime::Spec;
 use sampan_client::events::EventType;
 use sampan_client::typed::Resource;
 use sampan_image::Image;
-use sampan_runtime::protocol::LogLimits;
 use sampan_runtime::{ContainerConfig, RequestError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -405,7 +404,7 @@ impl Build {
             id: self.id.clone(),
             spec,
             log_path: Some(log_path),
-            log_limits: LogLimits { max_bytes: config.log_max_bytes, max_files: config.log_max_files },
+            log_limits: config.log_limits,
             tty: self.container.tty.unwrap_or(false),
             stdin: self.container.stdin.unwrap_or(false),
             stdin_once: self.container.stdin_once.unwrap_or(false),

@@ -6,8 +6,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -18,6 +16,7 @@ use sampan_client::kubeconfig::{Access, Credentials};
 use sampan_client::remote::RemoteBackend;
 use sampan_client::{Backend as _, ListOptions, PatchKind, Target, WatchEvent};
 use sampan_testkit::load::{Load, none_failed};
+use sampan_testkit::workers::{Control, Workers};
 use sampan_testkit::{Cluster, cluster::API};
 use serde_json::json;
 
@@ -29,42 +28,6 @@ static REQUESTS: Gvr = Gvr::new("certificates.k8s.io", "v1", "certificatesigning
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
-}
-
-/// A client in a thread of its own, inside, that counts what it did until it is told to stop.
-struct Worker {
-    name: &'static str,
-    thread: JoinHandle<Result<(), String>>,
-    done: Arc<AtomicUsize>,
-}
-
-#[derive(Clone)]
-struct Control {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-}
-
-impl Control {
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed)
-    }
-
-    fn count(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn start<W>(cluster: &Cluster, stop: &Arc<AtomicBool>, name: &'static str, work: W) -> Worker
-where
-    W: AsyncFnOnce(Control) -> Result<(), String> + Send + 'static,
-{
-    let done = Arc::new(AtomicUsize::new(0));
-    let control = Control { stop: stop.clone(), done: done.clone() };
-    let thread = cluster.sandbox().in_network(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(work(control))
-    });
-    Worker { name, thread, done }
 }
 
 pub fn under_load(_: &mut Cluster) {
@@ -89,26 +52,19 @@ pub fn under_load(_: &mut Cluster) {
     let address =
         cluster.kubectl(&["--namespace=load", "get", "service/web", "-o", "jsonpath={.spec.clusterIP}:80"]);
     let mut pods = Load::start(cluster.sandbox(), address.ok().text().parse().expect("an address"), 50);
-    let stop = Arc::new(AtomicBool::new(false));
-    let kubeconfig = cluster.kubeconfig();
-    let workers = [
-        start(&cluster, &stop, "writes over one client", {
-            let path = kubeconfig.clone();
-            async move |control| writes(control, &path).await
-        }),
-        start(&cluster, &stop, "a watch", {
-            let path = kubeconfig.clone();
-            async move |control| watch(control, &path).await
-        }),
-        start(&cluster, &stop, "a node that renews its own certificate", {
-            let path = kubeconfig.clone();
-            async move |control| node(control, &path, Duration::from_secs(admin)).await
-        }),
-        start(&cluster, &stop, "handshakes", {
-            let path = kubeconfig.clone();
-            async move |control| handshakes(control, &path, Duration::from_secs(seconds / (life * 2))).await
-        }),
-    ];
+    let mut workers = Workers::default();
+    let path = cluster.kubeconfig();
+    workers.start(&cluster, "writes over one client", async move |control| writes(control, &path).await);
+    let path = cluster.kubeconfig();
+    workers.start(&cluster, "a watch", async move |control| watch(control, &path).await);
+    let path = cluster.kubeconfig();
+    workers.start(&cluster, "a node that renews its own certificate", async move |control| {
+        node(control, &path, Duration::from_secs(admin)).await
+    });
+    let path = cluster.kubeconfig();
+    workers.start(&cluster, "handshakes", async move |control| {
+        handshakes(control, &path, Duration::from_secs(seconds / (life * 2))).await
+    });
     let mut follower =
         cluster.spawn(&["kubectl", "get", "configmaps", "--namespace=load", "--watch", "--output=name"]);
     let (began, mut runs) = (Instant::now(), 0);
@@ -121,23 +77,17 @@ pub fn under_load(_: &mut Cluster) {
         }
         runs += 1;
         follower.until(&format!("^configmap/{name}$"));
-        if workers.iter().any(|worker| worker.thread.is_finished()) {
+        if workers.any_ended() {
             // It is told below why.
             break;
         }
     }
     pods.run_for(10);
-    stop.store(true, Ordering::Relaxed);
+    workers.stop();
     // What waits for an event gets one.
     cluster.kubectl(&["create", "configmap", "last", "--namespace=load"]).ok();
     let mut told = vec![format!("{runs} rounds of kubectl")];
-    for worker in workers {
-        let ended = worker.thread.join().expect("no panic");
-        let done = worker.done.load(Ordering::Relaxed);
-        assert_eq!(ended, Ok(()), "{} after {done}", worker.name);
-        assert!(done > 0, "{} did something", worker.name);
-        told.push(format!("{}: {done}", worker.name));
-    }
+    told.extend(workers.finish());
     let answers = pods.finish();
     none_failed(&answers);
     told.push(format!("{} requests to pods", answers.len()));
