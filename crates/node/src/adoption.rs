@@ -1,11 +1,14 @@
 //! Taking up again what an earlier process of this node left: containers that run go on.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use sampan_net::{LinkError, link};
 use sampan_runtime::Supervisor;
 use sampan_runtime::protocol::{ContainerState, ContainerStatus};
 use tokio::sync::mpsc;
@@ -46,6 +49,26 @@ pub fn find(config: &NodeConfig) -> std::io::Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Completes what an earlier process did not come to writing by what the kernel knows, and removes the
+/// links of pods that nothing is written of: their addresses are free.
+pub fn complete(found: &mut [Found], config: &NodeConfig) -> Result<(), LinkError> {
+    let attachments = link::list(&config.network)?;
+    let mut attached: HashMap<String, Vec<IpAddr>> =
+        attachments.into_iter().map(|attachment| (attachment.pod_uid, attachment.addresses)).collect();
+    for stored in found.iter_mut().filter_map(|found| found.stored.as_mut()) {
+        let addresses = attached.remove(pod::uid(&stored.pod));
+        if !stored.ips.is_empty() || stored.finished.is_some() {
+            continue;
+        }
+        stored.unfinished = true;
+        stored.ips = match pod::host_network(pod::spec(&stored.pod)) {
+            true => vec![config.node_ip],
+            false => addresses.unwrap_or_default(),
+        };
+    }
+    attached.into_keys().try_for_each(|uid| link::detach(&uid))
+}
+
 /// The state in which a pod's worker goes on, and the pod's supervisor if that still runs.
 /// Without `pod`, the API server has forgotten it: the worker takes it down.
 pub async fn adopt(shared: &Shared, stored: &Stored, pod: Option<Arc<Pod>>) -> (PodState, Option<Adopted>) {
@@ -60,7 +83,13 @@ pub async fn adopt(shared: &Shared, stored: &Stored, pod: Option<Arc<Pod>>) -> (
     }
     let dir = supervisor_dir(&shared.config.pod_dir(pod::uid(&state.pod)));
     let connected = match stored.boot_id == shared.boot_id {
-        true => Supervisor::connect(&dir).await.map_err(|error| chain(&error)),
+        true => match Supervisor::connect(&dir).await {
+            // Containers are started in a whole sandbox only.
+            Ok((supervisor, _)) if stored.unfinished && !has_started_any(&supervisor) => {
+                Err("it was not whole".to_owned())
+            }
+            connected => connected.map_err(|error| chain(&error)),
+        },
         false => Err("the machine was started anew".to_owned()),
     };
     match connected {
@@ -79,6 +108,13 @@ pub async fn adopt(shared: &Shared, stored: &Stored, pod: Option<Arc<Pod>>) -> (
             (state, None)
         }
     }
+}
+
+fn has_started_any(supervisor: &Supervisor) -> bool {
+    supervisor.hello().containers.iter().any(|container| match container.state {
+        ContainerState::Created => false,
+        ContainerState::Running | ContainerState::Exited => true,
+    })
 }
 
 /// Makes the state that of the supervisor's containers. Those that ended meanwhile are reported as

@@ -73,7 +73,8 @@ impl Node {
         let (found, capacity) = tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&data.data_dir).map_err(NodeError::Data)?;
             sampan_net::ensure_node(&network).map_err(NodeError::Network)?;
-            let found = adoption::find(&data).map_err(NodeError::Data)?;
+            let mut found = adoption::find(&data).map_err(NodeError::Data)?;
+            adoption::complete(&mut found, &data).map_err(PodNetworkError::from)?;
             Ok::<_, NodeError>((found, Capacity::of_machine(&data.data_dir)))
         })
         .await??;

@@ -1,23 +1,68 @@
 //! What survives which death: a container's process, a pod, the server itself.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sampan_api::Gvr;
+use sampan_client::kubeconfig::Access;
+use sampan_client::remote::RemoteBackend;
+use sampan_client::{Backend as _, DeleteOptions, Target};
+use sampan_testkit::image::TEST_IMAGE;
 use sampan_testkit::load::{Load, none_failed};
 use sampan_testkit::{Cluster, Suite, web};
+use serde_json::json;
+
+static PODS: Gvr = Gvr::new("", "v1", "pods");
 
 fn main() -> ExitCode {
     Suite::new("killing")
+        // Room for 29 pods.
+        .argument("--node-cidr=10.42.0.0/27")
         .test_image()
+        .check("pods that are deleted while they are made leave nothing", deleted_half_made)
         .check("a killed container is started again, and its pod stays", container)
         .check("a deleted pod is replaced", pod)
         .check("a killed server fails no request and adopts every container", server)
         .check("a rollout that the server's death interrupted completes", interrupted_rollout)
         .check("deaths while the server is down are noticed when it is back", deaths_while_down)
+        .check("pods that were being made when the server died run when it is back", half_made)
         .check("a pod that was ending when the server died ends", ending)
         .check("a server ended in order leaves everything running", orderly)
         .run()
+}
+
+fn deleted_half_made(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("deleted");
+    let kubeconfig = cluster.kubeconfig();
+    cluster.sandbox().in_network(move || come_and_go(&kubeconfig)).join().expect("all of them came and went");
+    // Nearly all for which there is an address, so that one which did not come back is missed.
+    namespace.deploy_web(28, "one");
+    namespace.kubectl(&["delete", "deployment/web", "--timeout=55s"]).ok();
+    namespace.kubectl(&["wait", "pods", "-l", "app=web", "--for=delete", "--timeout=55s"]).ok();
+}
+
+/// Creates pods one after another and deletes each at another step of its making.
+fn come_and_go(kubeconfig: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let access = Access::read(kubeconfig, None).expect("a kubeconfig");
+        let backend = RemoteBackend::new(&access, "killing").expect("a client");
+        for number in 0..50 {
+            let name = format!("guest-{number}");
+            let container = json!({"name": "main", "image": TEST_IMAGE, "command": ["sleep", "1000"]});
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+                "spec": {"containers": [container]}});
+            let target = |name| Target { gvr: &PODS, namespace: Some("deleted"), name, subresource: None };
+            backend.create(target(""), pod.to_string().into()).await.expect("created");
+            tokio::time::sleep(Duration::from_millis(2 * number)).await;
+            let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+            backend.delete(target(&name), &options).await.expect("deleted");
+        }
+    });
 }
 
 fn container(cluster: &mut Cluster) {
@@ -124,6 +169,30 @@ fn deaths_while_down(cluster: &mut Cluster) {
     let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
     kubectl(&["wait", "pods", "-l", "app=web", restarted, "--timeout=55s"]).ok();
     kubectl(&["wait", "pods", "-l", "app=web", "--for=condition=Ready", "--timeout=55s"]).ok();
+}
+
+fn half_made(cluster: &mut Cluster) {
+    {
+        let namespace = cluster.namespace("half-made");
+        namespace.deploy_web(1, "one");
+        namespace.keep();
+    }
+    // Each death finds the pods at another step of their making.
+    for round in 1..=8 {
+        let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=half-made"], arguments].concat());
+        kubectl(&["scale", "deployment/web", &format!("--replicas={}", 1 + 2 * round)]).ok();
+        std::thread::sleep(Duration::from_millis(12 * round));
+        cluster.kill_server(Signal::SIGKILL).expect("it ran");
+        cluster.start_server().expect("it starts again");
+        let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=half-made"], arguments].concat());
+        kubectl(&["rollout", "status", "deployment/web", "--timeout=55s"]).ok();
+    }
+    let kubectl = |arguments: &[&str]| cluster.kubectl(&[&["--namespace=half-made"], arguments].concat());
+    let addresses = kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.podIP}"]).ok().text();
+    let addresses: BTreeSet<&str> = addresses.split(' ').collect();
+    assert_eq!(addresses.len(), 17, "an address for each: {addresses:?}");
+    kubectl(&["delete", "deployment/web", "--timeout=55s"]).ok();
+    kubectl(&["wait", "pods", "-l", "app=web", "--for=delete", "--timeout=55s"]).ok();
 }
 
 fn ending(cluster: &mut Cluster) {

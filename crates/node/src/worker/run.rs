@@ -99,7 +99,10 @@ struct Task {
     volumes: watch::Receiver<Volumes>,
     volumes_sender: Option<watch::Sender<Volumes>>,
     cancelled: CancellationToken,
-    /// Sandbox and volume keeper: dropped when the pod is taken down.
+    /// Makes and keeps the sandbox until `ending`.
+    sandbox_task: Option<OwnedTask>,
+    ending: CancellationToken,
+    /// The keeper of volumes, and what cleans up after containers: dropped when the pod is taken down.
     keepers: JoinSet<()>,
     starts: JoinSet<()>,
     /// Hook and probes of running containers, by container id.
@@ -146,6 +149,8 @@ impl Task {
             volumes,
             volumes_sender: Some(volumes_sender),
             cancelled: CancellationToken::new(),
+            sandbox_task: None,
+            ending: CancellationToken::new(),
             keepers: JoinSet::new(),
             starts: JoinSet::new(),
             lifecycles: HashMap::new(),
@@ -175,11 +180,12 @@ impl Task {
         loop {
             self.consider_resize();
             let (actions, wake) = decide(&mut self.state, Timestamp::now());
+            // First, so that the next process knows of what is begun now.
+            self.persist().await;
             let mut removed = false;
             for action in actions {
                 removed |= self.execute(action);
             }
-            self.persist().await;
             self.show();
             if removed {
                 self.remove().await;
@@ -250,6 +256,7 @@ impl Task {
             handle,
             ips: self.state.ips.clone(),
             adopted,
+            ending: self.ending.clone(),
         };
         let keeper = Keeper {
             client: self.shared.client.clone(),
@@ -259,7 +266,7 @@ impl Task {
             node: self.facts.subscribe(),
             state,
         };
-        self.keepers.spawn(sandbox.run());
+        self.sandbox_task = Some(OwnedTask(tokio::spawn(sandbox.run())));
         self.keepers.spawn(keeper.run());
     }
 

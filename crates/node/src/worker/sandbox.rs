@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use sampan_client::events::EventType;
 use sampan_runtime::{NamespaceMode, PidMode, SandboxConfig, Supervisor};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::apply::Event;
 use crate::host_ports;
@@ -67,11 +68,14 @@ pub struct SandboxTask {
     pub ips: Vec<IpAddr>,
     /// A supervisor that an earlier process left.
     pub adopted: Option<(Supervisor, mpsc::Receiver<sampan_runtime::Event>)>,
+    pub ending: CancellationToken,
 }
 
 impl SandboxTask {
-    /// Runs until it is dropped.
+    /// Runs until `ending`. A sandbox that is just being made is made to its end, so that whoever takes
+    /// it down finds in `handle` all that there is of it.
     pub async fn run(mut self) {
+        let ending = self.ending.clone();
         let mut delay = RETRY_FROM;
         loop {
             let made = match self.adopted.take() {
@@ -86,7 +90,10 @@ impl SandboxTask {
                 Err(error) => {
                     let message = format!("Failed to create pod sandbox: {error}");
                     self.shared.tell(&self.pod, None, EventType::Warning, "FailedCreatePodSandBox", message);
-                    tokio::time::sleep(delay).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = ending.cancelled() => return,
+                    }
                     delay = (delay * 2).min(RETRY_TO);
                     continue;
                 }
@@ -99,10 +106,13 @@ impl SandboxTask {
             }
             let ready = Event::SandboxReady { ips: sandbox.ips.clone() };
             self.handle.send_replace(Some(sandbox));
-            if self.events.send(ready).await.is_err() {
+            if ending.is_cancelled() || self.events.send(ready).await.is_err() {
                 return;
             }
-            self.follow(events).await;
+            tokio::select! {
+                () = self.follow(events) => {}
+                () = ending.cancelled() => return,
+            }
             self.handle.send_replace(None);
             let dir = supervisor_dir(&self.pod_dir);
             let cleaned = tokio::task::spawn_blocking(move || sampan_runtime::cleanup(&dir)).await;

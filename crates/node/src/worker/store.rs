@@ -34,6 +34,9 @@ pub struct Stored {
     /// Absent in what older versions of this program wrote.
     #[serde(default)]
     pub allotted: Option<Allotment>,
+    /// The process ended before it wrote that there is a sandbox: what there is may be a part of one.
+    #[serde(skip)]
+    pub unfinished: bool,
 }
 
 /// One container.
@@ -86,6 +89,7 @@ impl Stored {
             },
             containers: state.containers.iter().map(container).collect(),
             allotted: Some(state.allotted.clone()),
+            unfinished: false,
         }
     }
 

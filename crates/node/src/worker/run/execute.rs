@@ -137,10 +137,20 @@ impl Task {
         self.lifecycles.clear();
         self.stops.clear();
         self.keepers.abort_all();
-        let sandbox = self.sandbox.borrow().clone();
-        let (shared, pod, ips) = (self.shared.clone(), self.state.pod.clone(), self.state.ips.clone());
+        self.ending.cancel();
+        let (sandbox_task, sandbox) = (self.sandbox_task.take(), self.sandbox.clone());
+        let (shared, pod, mut ips) = (self.shared.clone(), self.state.pod.clone(), self.state.ips.clone());
         let (pod_dir, events) = (self.pod_dir.clone(), self.events.clone());
         self.starts.spawn(async move {
+            if let Some(mut task) = sandbox_task {
+                // It has no panic of its own to tell, and everything else is in the log.
+                let _ = (&mut task.0).await;
+            }
+            let sandbox = sandbox.borrow().clone();
+            // The state does not know yet of one that was just made.
+            if let Some(made) = sandbox.as_ref().filter(|_| ips.is_empty()) {
+                ips.clone_from(&made.ips);
+            }
             teardown::tear_down(&shared, &pod, &pod_dir, sandbox, ips).await;
             // A worker that is gone has no use for it.
             let _ = events.send(Event::TornDown).await;
