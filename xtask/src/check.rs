@@ -85,7 +85,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn packages() -> Result<Vec<Value>> {
+pub fn packages() -> Result<Vec<Value>> {
     let output = cargo_command()
         .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root())

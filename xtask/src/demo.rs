@@ -27,7 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn demo(once: bool, port: u16) -> Result<()> {
     require_root("demo")?;
     tools::ensure(&[SECCOMP, STATIC_LIBC])?;
-    build()?;
+    cargo(&["build", "--package", "sampan", "--package", "sampan-testkit"])?;
+    run_shop(once, port)
+}
+
+/// Runs the shop on the Sampan that is beside this program.
+pub fn run_shop(once: bool, port: u16) -> Result<()> {
     let shop = build_shop()?;
     let started = Instant::now();
     let cluster = Cluster::start().context("the cluster did not start")?;
@@ -50,11 +55,6 @@ pub fn demo(once: bool, port: u16) -> Result<()> {
 
 fn seconds(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
-}
-
-/// Builds Sampan beside this program.
-pub fn build() -> Result<()> {
-    cargo(&["build", "--package", "sampan", "--package", "sampan-testkit"])
 }
 
 /// Builds the shop's services as static programs and answers where they are.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo, cargo_command, require_root, root, run};
 use crate::tools::{
@@ -10,10 +10,12 @@ use crate::tools::{
 };
 use crate::{check, demo};
 
+const TESTKIT: &str = "sampan-testkit";
+
 type Part = fn() -> Result<()>;
 
 const PARTS: [(&str, Part); 4] =
-    [("check", check::check), ("unit", unit), ("e2e", end_to_end), ("demo", || demo::demo(true, 8080))];
+    [("check", check::check), ("unit", unit), ("e2e", end_to_end), ("demo", demo)];
 
 /// Runs the named parts, or all of them, and says which ran.
 pub fn test(wanted: &[String]) -> Result<()> {
@@ -46,18 +48,50 @@ pub fn test(wanted: &[String]) -> Result<()> {
     if failed > 0 { bail!("{failed} of {} parts failed", results.len()) } else { Ok(()) }
 }
 
+/// Every program and test. The parts name the whole workspace, as this does: for other packages cargo
+/// selects other features of the libraries that they share, and compiles all that is above those again.
+fn build() -> Result<()> {
+    cargo(&["build", "--workspace", "--bins", "--tests"])
+}
+
 /// Every test that needs no cluster.
 fn unit() -> Result<()> {
-    cargo(&["test", "--workspace", "--exclude", "sampan-testkit", "--quiet"])
+    build()?;
+    cargo(&["test", "--workspace", "--exclude", TESTKIT, "--quiet"])
 }
 
 /// Every test of the testkit: clusters, stock clients.
 fn end_to_end() -> Result<()> {
-    demo::build()?;
+    build()?;
     let tools = tools::ensure_go(&[KUBECTL, HELM])?;
     let mut command = cargo_command();
-    command.args(["test", "--package", "sampan-testkit"]);
+    command.args(["test", "--workspace"]);
+    for test in cluster_tests()? {
+        command.args(["--test", &test]);
+    }
     tools::add_to_path(&mut command, tools)?;
     command.env("SAMPAN_BIN", root().join("target/debug/sampan"));
     run(command)
+}
+
+/// The names of the testkit's tests. They are chosen by name in all packages, so no other may bear one.
+fn cluster_tests() -> Result<Vec<String>> {
+    let (mut ours, mut others) = (Vec::new(), Vec::new());
+    for package in check::packages()?.iter().filter(|package| package["source"].is_null()) {
+        let names = if package["name"] == TESTKIT { &mut ours } else { &mut others };
+        for target in package["targets"].as_array().context("a package lists targets")? {
+            if target["kind"][0] == "test" {
+                names.push(target["name"].as_str().context("a target has a name")?.to_owned());
+            }
+        }
+    }
+    match ours.iter().find(|name| others.contains(name)) {
+        Some(name) => bail!("two packages have a test named {name:?}; rename the one outside {TESTKIT}"),
+        None => Ok(ours),
+    }
+}
+
+fn demo() -> Result<()> {
+    build()?;
+    demo::run_shop(true, 8080)
 }
