@@ -49,7 +49,9 @@ pub fn run_as_root(role: &str, work: impl Future<Output = Result<()>>) -> Result
     if !nix::unistd::geteuid().is_root() {
         bail!("sampan {role} needs root, for containers and their network; run it with sudo");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Sockets are looked after every so many turns of tasks. Of tokio's 61 turns, each a piece of a long list,
+    // short requests of a small machine would wait for milliseconds.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(7).build()?;
     let result = runtime.block_on(work);
     // Blocking tasks that still run (a watch on a file, a read) must not hold the process back.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -1,4 +1,5 @@
-//! Bodies that are made while they are sent, so that a long list costs no memory of its own.
+//! Bodies that are made while they are sent, so that a long list costs no memory of its own. After each
+//! piece it is the turn of other tasks, so that short requests do not wait for the end of long answers.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -46,8 +47,14 @@ pub fn of(mut pieces: impl Pieces, gzip: bool) -> io::Result<(ResponseBody, bool
             break;
         }
     }
-    let mut streamed =
-        Streamed { first: Some(first.freeze()), pieces, left: length, gzip: None, done: false };
+    let mut streamed = Streamed {
+        first: Some(first.freeze()),
+        pieces,
+        left: length,
+        gzip: None,
+        yielded: true,
+        done: false,
+    };
     if gzip {
         streamed.left = None;
         streamed.gzip = Some(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -67,6 +74,8 @@ struct Streamed<P> {
     pieces: P,
     left: Option<u64>,
     gzip: Option<GzEncoder<Vec<u8>>>,
+    /// Others had their turn since the last piece.
+    yielded: bool,
     done: bool,
 }
 
@@ -98,9 +107,17 @@ impl<P: Pieces + Unpin> Body for Streamed<P> {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.done {
             return Poll::Ready(None);
+        }
+        self.yielded = !self.yielded;
+        if self.yielded {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let compressed = self.gzip.is_some();
         let next = self.next();

@@ -74,9 +74,11 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
 }
 
 /// Lists everything again and again on a thread of its own, as another client would: what it does with
-/// its megabytes must not hold up whoever measures. Answers the bytes that came.
+/// its megabytes must not hold up whoever measures, so it gives way to them, as if it had a machine of its
+/// own. The server's part of the lists does not. Answers the bytes that came.
 fn list_until(access: Access, done: Arc<AtomicBool>) -> std::thread::JoinHandle<Result<usize>> {
     std::thread::spawn(move || {
+        rustix::process::nice(19)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let client = connect(&access)?;
