@@ -137,3 +137,38 @@ impl<P: Pieces + Unpin> Body for Streamed<P> {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    struct Zeros(usize);
+
+    impl Pieces for Zeros {
+        fn next(&mut self) -> Option<io::Result<Bytes>> {
+            self.0 = self.0.checked_sub(1)?;
+            Some(Ok(Bytes::from_static(&[0; PIECE])))
+        }
+    }
+
+    #[test]
+    fn a_long_body_gives_way_after_each_piece() {
+        // The first pieces are made at once, to decide on compression.
+        let (mut body, _) = of(Zeros(5), false).expect("no piece fails");
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turns = Vec::new();
+        loop {
+            match Pin::new(&mut body).poll_frame(&mut context) {
+                Poll::Pending => turns.push(0),
+                Poll::Ready(Some(frame)) => {
+                    let frame = frame.expect("no piece fails");
+                    turns.push(frame.data_ref().map_or(0, Bytes::len) / PIECE);
+                }
+                Poll::Ready(None) => break,
+            }
+        }
+        assert_eq!(turns, [3, 0, 1, 0, 1, 0]);
+    }
+}
