@@ -83,6 +83,11 @@ impl NodeConfig {
         self.data_dir.join("pods")
     }
 
+    /// Where compiled system call filters are kept.
+    pub fn filters_dir(&self) -> PathBuf {
+        self.data_dir.join("filters")
+    }
+
     /// The directory of one pod's logs: one directory per container in it.
     pub fn log_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         self.data_dir.join("logs/pods").join(format!("{namespace}_{name}_{uid}"))

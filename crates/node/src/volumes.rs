@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 /// A volume that is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +34,17 @@ pub fn directory(pod_dir: &Path, plugin: &str, name: &str) -> PathBuf {
     pod_dir.join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
 }
 
-/// Whether something is mounted at `path` itself.
+/// Whether something is mounted at `path` itself. The table of mounts, which is long on a full node, is read
+/// only where the kernel (before 5.8) cannot tell of one path.
 pub fn is_mount_point(path: &Path) -> bool {
-    mount_points().is_ok_and(|all| all.iter().any(|point| point == path))
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match statx(CWD, path, flags, StatxFlags::empty()) {
+        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        }
+        Err(rustix::io::Errno::NOENT) => false,
+        Ok(_) | Err(_) => mount_points().is_ok_and(|all| all.iter().any(|point| point == path)),
+    }
 }
 
 /// Unmounts everything below `dir`, the innermost first. What is busy goes when its last user does.
@@ -94,6 +103,23 @@ mod tests {
         let text =
             "22 1 0:5 / /proc rw,nosuid - proc proc rw\n23 1 0:6 / /a\\040b rw shared:1 - tmpfs t rw\n";
         assert_eq!(parse_mount_points(text), [Path::new("/proc"), Path::new("/a b")]);
-        assert!(is_mount_point(Path::new("/proc")));
+        assert!(mount_points().expect("is read").contains(&PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn a_mount_point_is_told_from_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).expect("a link");
+        for (path, expected) in [
+            (Path::new("/proc"), true),
+            (Path::new("/proc/self"), false),
+            (Path::new("/proc/version"), false),
+            (Path::new("/proc/nothing"), false),
+            (dir.path(), false),
+            (&link, false),
+        ] {
+            assert_eq!(is_mount_point(path), expected, "{}", path.display());
+        }
     }
 }

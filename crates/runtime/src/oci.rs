@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::protocol::ExecConfig;
-use crate::sandbox::{RuntimeKind, SandboxDir};
+use crate::sandbox::{RuntimeKind, SandboxConfig, SandboxDir};
 pub use external::ExternalRuntime;
 use native::{NativeError, NativeRuntime};
 
@@ -94,9 +94,12 @@ pub trait OciRuntime {
 }
 
 /// The runtime that a pod is configured for.
-pub fn runtime(kind: &RuntimeKind, dir: &SandboxDir) -> Box<dyn OciRuntime> {
-    match kind {
-        RuntimeKind::Native => Box::new(NativeRuntime { filters: dir.filters() }),
+pub fn runtime(config: &SandboxConfig, dir: &SandboxDir) -> Box<dyn OciRuntime> {
+    match &config.runtime {
+        RuntimeKind::Native => {
+            let filters = config.filters.clone().unwrap_or_else(|| dir.filters());
+            Box::new(NativeRuntime { filters })
+        }
         RuntimeKind::External { binary } => {
             Box::new(ExternalRuntime { binary: binary.clone(), root: dir.runtime_root() })
         }

@@ -51,6 +51,9 @@ pub struct SandboxConfig {
     /// The pod's own cgroup, as in `linux.cgroupsPath`: absolute, from the root of each hierarchy.
     /// Removed in every hierarchy, with all below it, when the supervisor shuts down.
     pub cgroup_parent: Option<PathBuf>,
+    /// Where compiled system call filters are kept, for the pods of a node together. `None`: in the
+    /// supervisor's directory, for this pod.
+    pub filters: Option<PathBuf>,
 }
 
 /// Where the pod's shared namespaces are. `None`: the host's, or one per container.

@@ -257,6 +257,7 @@ impl SandboxTask {
             uts: mode(pod::host_network(spec)),
             pid,
             cgroup_parent: Some(cgroup::pod_path(&self.shared.config.cgroup_root, &self.pod)),
+            filters: Some(self.shared.config.filters_dir()),
             ..SandboxConfig::default()
         }
     }

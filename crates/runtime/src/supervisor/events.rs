@@ -231,7 +231,7 @@ impl Supervisor {
             // Nothing ran in it any more, and nothing else is to be forgotten.
             return self.deleted(key, caller, Ok(Made::default()));
         }
-        let runtime = oci::runtime(&self.config.runtime, &self.dir);
+        let runtime = oci::runtime(&self.config, &self.dir);
         let purpose = Purpose::Delete { container: key, caller };
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &[], || {
             let text = |error: std::io::Error| error.to_string();

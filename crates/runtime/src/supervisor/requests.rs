@@ -223,7 +223,7 @@ impl Supervisor {
         };
         let key = self.key();
         let keep = descriptors(&stdio);
-        let runtime = oci::runtime(&self.config.runtime, &self.dir);
+        let runtime = oci::runtime(&self.config, &self.dir);
         let purpose = Purpose::Create { container: key, caller };
         let cgroup = container.cgroup.clone();
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &keep, || {
@@ -263,7 +263,7 @@ impl Supervisor {
             self.started(key, caller, Ok(Made::default()));
             return Ok(None);
         }
-        let runtime = oci::runtime(&self.config.runtime, &self.dir);
+        let runtime = oci::runtime(&self.config, &self.dir);
         let purpose = Purpose::Start { container: key, caller };
         let job = Job::spawn(purpose, self.oom_score_adj.as_deref(), &[], || {
             runtime.start(id).map_err(|error| chain(&error))?;
@@ -352,7 +352,7 @@ impl Supervisor {
         };
         let keep = descriptors(&stdio);
         let bundle = self.dir.container(id);
-        let runtime = oci::runtime(&self.config.runtime, &self.dir);
+        let runtime = oci::runtime(&self.config, &self.dir);
         let job_key = self.key();
         let scratch = self.dir.scratch(job_key);
         let job = Job::spawn(Purpose::Exec { caller }, self.oom_score_adj.as_deref(), &keep, || {

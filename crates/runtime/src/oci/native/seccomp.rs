@@ -1,7 +1,7 @@
 //! Filters of system calls.
 //!
-//! A profile is compiled once per pod: the program for the kernel is kept in a file, beside the
-//! profile that it was made of, and read again for every container and exec with that profile.
+//! A profile is compiled once: the program for the kernel is kept in a file, beside the profile that it was
+//! made of, and read again for every container and exec with that profile.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -21,6 +21,8 @@ use oci_spec::runtime::{
 const MAX_INSTRUCTIONS: usize = 4096;
 /// `struct sock_filter`.
 const INSTRUCTION_BYTES: usize = 8;
+/// Files that are kept: more than a node has profiles. Somebody makes new ones then, and all are forgotten.
+const KEPT: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
@@ -69,13 +71,18 @@ impl Filter {
         Ok(filter)
     }
 
-    /// The profile with its length, the flags, the program.
+    /// The profile with its length, a checksum of what follows, the flags, the program.
     fn save(&self, key: &[u8], path: &Path) -> io::Result<()> {
         let length = (key.len() as u64).to_le_bytes();
-        let bytes = [&length[..], key, &self.flags.to_le_bytes()[..], &self.program].concat();
+        let filter = [&self.flags.to_le_bytes()[..], &self.program].concat();
+        let sum = checksum(&filter).to_le_bytes();
+        let bytes = [&length[..], key, &sum, &filter].concat();
         // Several containers may be made at once.
         let new = path.with_extension(std::process::id().to_string());
         if let Some(dir) = path.parent() {
+            if std::fs::read_dir(dir).is_ok_and(|files| files.count() >= KEPT) {
+                std::fs::remove_dir_all(dir)?;
+            }
             std::fs::create_dir_all(dir)?;
         }
         std::fs::write(&new, bytes)?;
@@ -86,8 +93,11 @@ impl Filter {
     fn decode(bytes: &[u8], key: &[u8]) -> Option<Filter> {
         let (length, rest) = bytes.split_first_chunk::<8>()?;
         let (found, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-        let (flags, program) = rest.split_first_chunk::<4>()?;
-        let whole = !program.is_empty() && program.len().is_multiple_of(INSTRUCTION_BYTES);
+        let (sum, filter) = rest.split_first_chunk::<8>()?;
+        let (flags, program) = filter.split_first_chunk::<4>()?;
+        let whole = !program.is_empty()
+            && program.len().is_multiple_of(INSTRUCTION_BYTES)
+            && u64::from_le_bytes(*sum) == checksum(filter);
         (found == key && whole)
             .then(|| Filter { flags: u32::from_le_bytes(*flags), program: program.to_vec() })
     }
@@ -151,6 +161,13 @@ impl Filter {
         Errno::result(result)?;
         Ok(())
     }
+}
+
+/// The file is not synced: a crash of the machine may leave a part of it.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One process has one thread here: synchronising threads means nothing.

@@ -168,8 +168,22 @@ fn a_profile_is_compiled_once() {
     for length in [0, 7, 12, bytes.len() - 1] {
         assert_eq!(Filter::decode(&bytes[..length], &key), None, "{length}");
     }
+    // A part of the program lost, as a crash of the machine may leave it.
+    let mut torn = bytes.clone();
+    torn[bytes.len() - 64..].fill(0);
+    assert_eq!(Filter::decode(&torn, &key), None);
     std::fs::write(&path, &bytes[..40]).expect("is written");
     assert_eq!(Filter::cached(&profile(), &cache).expect("compiles again"), made);
+}
+
+#[test]
+fn what_is_kept_has_a_bound() {
+    let files = tempfile::tempdir().expect("a directory");
+    for number in 0..KEPT {
+        std::fs::write(files.path().join(format!("{number}.bpf")), "old").expect("is written");
+    }
+    Filter::cached(&profile(), files.path()).expect("compiles");
+    assert_eq!(std::fs::read_dir(files.path()).expect("is there").count(), 1);
 }
 
 #[test]
