@@ -127,9 +127,9 @@ impl<'a> Step<'a> {
         self.reconcile(managed);
         let merged = merge(typed, live, config)?;
         let mut fields = field_set(typed, config)?;
-        fields.subtract_recursively(&STRIPPED);
         fields.subtract_recursively(&self.versions.ignored(self.api_version));
-        fields.subtract(&METADATA);
+        // What everybody writes and nobody owns holds the metadata in its place while the rest is pruned.
+        fields.merge(METADATA.clone());
         let last = managed.entries.remove(manager);
         let time = last.as_ref().and_then(|last| last.time.clone());
         managed
@@ -143,6 +143,10 @@ impl<'a> Step<'a> {
             }
             None => merged,
         };
+        if let Some(owned) = managed.entries.get_mut(manager) {
+            owned.fields.subtract_recursively(&STRIPPED);
+            owned.fields.subtract(&METADATA);
+        }
         let comparison = self.owned(compare(typed, live, &object)?, self.api_version);
         self.take(live, &object, &comparison, managed, manager, force)?;
         Ok(object)

@@ -65,6 +65,24 @@ fn what_is_no_longer_applied_goes_unless_another_owns_it() {
 }
 
 #[test]
+fn metadata_that_nobody_owns_stays_when_all_of_it_that_was_applied_goes() {
+    let kind = One::config_map();
+    let config = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    let live = config(json!({"name": "c", "uid": "u"}));
+    let labelled = config(json!({"name": "c", "labels": {"a": "1"}}));
+    for bare in [json!({"name": "c"}), json!({})] {
+        let mut applied = kind.request("a").apply(Some(&live), &labelled, false).expect("no conflict");
+        // By somebody who is not tracked.
+        applied["metadata"]["finalizers"] = json!(["example.com/keep"]);
+        let mut left = kind.request("a").apply(Some(&applied), &config(bare), false).expect("no conflict");
+        let metadata = left["metadata"].as_object_mut().expect("it stays");
+        metadata.retain(|_, value| !value.is_null());
+        let expected = json!({"name": "c", "uid": "u", "finalizers": ["example.com/keep"]});
+        assert_eq!(left["metadata"], expected);
+    }
+}
+
+#[test]
 fn items_of_keyed_lists_are_owned_one_by_one() {
     let kind = One::deployment();
     let containers =
