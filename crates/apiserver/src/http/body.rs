@@ -1,5 +1,6 @@
 //! Bodies that are made while they are sent, so that a long list costs no memory of its own. After each
-//! piece it is the turn of other tasks, so that short requests do not wait for the end of long answers.
+//! piece it is the turn of other tasks and of other threads, so that short requests do not wait for the end of
+//! long answers.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -117,6 +118,8 @@ impl<P: Pieces + Unpin> Body for Streamed<P> {
         self.yielded = !self.yielded;
         if self.yielded {
             context.waker().wake_by_ref();
+            // Threads that woke meanwhile would otherwise wait for the kernel's next tick, 4 ms or more.
+            std::thread::yield_now();
             return Poll::Pending;
         }
         let compressed = self.gzip.is_some();
