@@ -12,6 +12,7 @@ use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use sampan_client::remote::Call;
 use sampan_testkit::{Cluster, Sandbox};
+use tokio::sync::mpsc;
 
 /// Clients of the figures under load.
 pub const CLIENTS: usize = 64;
@@ -112,22 +113,45 @@ pub struct Pace {
     pub waiting: usize,
 }
 
-/// Sends requests at a pace, whether or not earlier ones were answered: answers, in milliseconds, how long
-/// after its time each was done. `request` is given a number that no other one has.
-pub async fn paced<F>(pace: Pace, request: impl Fn(usize) -> F) -> Result<Vec<f64>>
+/// How long after the time of each request something happened, in milliseconds.
+pub struct Paced {
+    /// The thread that keeps the pace woke: what the machine costs a program that does nothing but sleep.
+    pub wakes: Vec<f64>,
+    pub answers: Vec<f64>,
+}
+
+/// Sends requests at a pace, whether or not earlier ones were answered. `request` is given a number that no
+/// other one has.
+pub async fn paced<F>(pace: Pace, request: impl Fn(usize) -> F) -> Result<Paced>
 where
     F: Future<Output = Result<()>>,
 {
-    let period = Duration::from_secs(1) / pace.per_second;
-    let started = tokio::time::Instant::now();
-    let requests = (0..pace.requests).map(|number| {
-        let due = started + period * number as u32;
-        let request = &request;
-        async move {
-            tokio::time::sleep_until(due).await;
-            request(number).await?;
-            anyhow::Ok(due.elapsed().as_secs_f64() * 1e3)
+    let (sender, receiver) = mpsc::unbounded_channel();
+    // The runtime's own timers wake a millisecond late and more, which would count as the server's time.
+    std::thread::spawn(move || {
+        let period = Duration::from_secs(1) / pace.per_second;
+        let mut due = Instant::now();
+        for number in 0..pace.requests {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if sender.send((number, due, due.elapsed())).is_err() {
+                return; // nobody measures any more
+            }
+            due += period;
         }
     });
-    stream::iter(requests).buffer_unordered(pace.waiting).try_collect().await
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let times: Vec<(f64, f64)> =
+        stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|next| (next, receiver)) })
+            .map(|(number, due, woke)| {
+                let request = request(number);
+                async move {
+                    request.await?;
+                    anyhow::Ok((milliseconds(woke), milliseconds(due.elapsed())))
+                }
+            })
+            .buffer_unordered(pace.waiting)
+            .try_collect()
+            .await?;
+    let (wakes, answers) = times.into_iter().unzip();
+    Ok(Paced { wakes, answers })
 }

@@ -8,10 +8,11 @@ use nix::sys::signal::Signal;
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use sampan_testkit::Cluster;
+use serde_json::json;
 
 use super::population::{Models, NODES, PODS, node};
 use super::{reads, watchers};
-use crate::client::{access, connect, inside, put};
+use crate::client::{Pace, access, connect, inside, paced, put};
 use crate::figure::Figure;
 use crate::idle::proportional_bytes;
 
@@ -65,24 +66,20 @@ fn drive<F: Future<Output = Result<Vec<Figure>>>>(
     })
 }
 
-/// Renews the nodes' leases, as that many nodes do. Ends only by failing.
+/// Renews the nodes' leases, as that many nodes do, each at a time of its own. Ends only by failing.
 async fn renew(client: Arc<RemoteBackend>) -> Result<Vec<Figure>> {
-    let mut ticks = tokio::time::interval(RENEWED_EVERY / NODES as u32 * 50);
-    for round in 0.. {
-        for number in (0..NODES).collect::<Vec<_>>().chunks(50) {
-            ticks.tick().await;
-            let renewals = number.iter().map(|number| {
-                let name = node(*number);
-                let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
-                let body = serde_json::json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                    "metadata": {"name": name},
-                    "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
-                        "renewTime": format!("2026-01-01T00:00:00.{round:06}Z")}});
-                let client = client.clone();
-                async move { put(&client, &path, body.to_string()).await }
-            });
-            futures_util::future::try_join_all(renewals).await?;
-        }
-    }
-    unreachable!("the rounds never end")
+    let pace =
+        Pace { per_second: NODES as u32 / RENEWED_EVERY.as_secs() as u32, requests: usize::MAX, waiting: 64 };
+    paced(pace, |number| {
+        let (round, name) = (number / NODES, node(number % NODES));
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
+        let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
+                "renewTime": format!("2026-01-01T00:00:00.{round:06}Z")}});
+        let client = client.clone();
+        async move { put(&client, &path, body.to_string()).await.map(drop) }
+    })
+    .await?;
+    anyhow::bail!("the nodes' leases are renewed no more")
 }

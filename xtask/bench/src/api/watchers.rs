@@ -92,7 +92,7 @@ async fn write(access: &Access) -> Result<Vec<f64>> {
         let writer = writer.clone();
         async move { post(&writer, PATH, body.to_string()).await.map(drop) }
     };
-    paced(pace, request).await
+    Ok(paced(pace, request).await?.answers)
 }
 
 /// Counts the events of one watch. Each is a line.
