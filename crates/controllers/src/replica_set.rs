@@ -226,10 +226,11 @@ impl Controller for ReplicaSets {
             return Ok(None);
         };
         let Some((namespace, _)) = key.split_once('/') else { return Ok(None) };
+        let settled = self.pods.settled(key);
         let pods = owned_pods(shared, self.flavour, &set, namespace).await?;
         let active: Vec<Pod> = pods.into_iter().filter(pods::is_active).collect();
         let mut failure = None;
-        if self.pods.settled(key) && set.metadata.deletion_timestamp.is_none() {
+        if settled && set.metadata.deletion_timestamp.is_none() {
             let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).max(0) as usize;
             failure = self.act(shared, key, namespace, &set, plan(wanted, &active)).await.err();
         }
@@ -317,7 +318,9 @@ async fn owned_pods(
 
 #[cfg(test)]
 mod tests {
-    use sampan_client::{DeleteOptions, Target};
+    use std::sync::Arc;
+
+    use sampan_client::{DeleteOptions, ListOptions, Target};
 
     use super::*;
     use crate::testing::Bench;
@@ -375,5 +378,35 @@ mod tests {
         let before: ReplicaSet = serde_json::from_value(before).expect("a replica set");
         let pods = owned_pods(&bench.shared, Flavour::ReplicaSet, &before, "n").await;
         assert!(pods.is_err_and(|status| status.is_conflict()), "what it lacks would be made");
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_after_the_pods_were_looked_at_is_not_counted_as_seen() {
+        let bench = Bench::start().await;
+        let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web", "namespace": "n"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}}});
+        bench.create("apps", "v1", "replicasets", "n", set).await;
+        let free = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []},
+            "metadata": {"name": "free", "namespace": "n", "labels": {"app": "web"}}});
+        bench.create("", "v1", "pods", "n", free).await;
+        bench.shown(Kind::ReplicaSet, "n/web").await;
+        bench.shown(Kind::Pod, "n/free").await;
+        let sets = Arc::new(ReplicaSets::new(Flavour::ReplicaSet));
+        sets.reconcile(&bench.shared, "n/web").await.expect("it adopts one pod and makes another");
+        let all = ListOptions::default();
+        let gvr = Kind::Pod.gvr();
+        let pods = bench.backend().list(gvr, Some("n"), &all).await.expect("a list").items;
+        let made = pods.into_iter().find(|pod| &*pod.header.name != "free").expect("one was made");
+        assert!(bench.shared.view.of(Kind::Pod).get(&made.key()).is_none(), "the view shows it later");
+        // It is shown when the pods have been looked at already, without it.
+        let (again, shared) = (sets.clone(), bench.shared.clone());
+        bench.during_patch(move || {
+            let event = InformerEvent::Applied { old: None, new: made };
+            again.affected(&shared, Kind::Pod, &event, &WorkQueue::new());
+        });
+        sets.reconcile(&bench.shared, "n/web").await.expect("it waits");
+        let pods = bench.backend().list(gvr, Some("n"), &all).await.expect("a list").items;
+        assert_eq!(pods.len(), 2, "none is made in its place");
     }
 }

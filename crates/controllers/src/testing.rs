@@ -27,8 +27,12 @@ pub(crate) struct Bench {
     /// Taken by tests that run a fleet.
     feed: Option<Feed>,
     table: Arc<Mutex<Table>>,
+    during_patch: Arc<Mutex<Option<Meanwhile>>>,
     pub authority: Arc<TestAuthority>,
 }
+
+/// What happens while somebody waits for an answer.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// An authority whose certificates are words.
 pub(crate) struct TestAuthority {
@@ -74,15 +78,22 @@ impl Authority for TestAuthority {
 impl Bench {
     pub async fn start() -> Bench {
         let table = Arc::new(Mutex::new(Table::builtin()));
-        let client =
-            Client::new(Arc::new(Discoverable { inner: MemoryBackend::new(), table: table.clone() }));
+        let during_patch = Arc::new(Mutex::new(None));
+        let inner = MemoryBackend::new();
+        let api = Discoverable { inner, table: table.clone(), during_patch: during_patch.clone() };
+        let client = Client::new(Arc::new(api));
         let (events, _) = EventRecorder::new(client.clone(), "controller-manager", "");
         let (view, feed) = View::start(&client);
         view.synced().await;
         let authority = Arc::new(TestAuthority::default());
         let config = ControllersConfig { authority: authority.clone(), queues: Default::default() };
         let shared = Arc::new(Shared { client, view: Arc::new(view), events, config });
-        Bench { shared, feed: Some(feed), table, authority }
+        Bench { shared, feed: Some(feed), table, during_patch, authority }
+    }
+
+    /// Lets something happen while the next patch is under way.
+    pub fn during_patch(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.during_patch.lock() = Some(Box::new(happens));
     }
 
     /// Serves another resource, in namespaces, as a custom definition does.
@@ -217,6 +228,7 @@ pub(crate) async fn until(
 struct Discoverable {
     inner: SharedBackend,
     table: Arc<Mutex<Table>>,
+    during_patch: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 #[async_trait]
@@ -257,6 +269,10 @@ impl Backend for Discoverable {
         kind: PatchKind,
         body: bytes::Bytes,
     ) -> Result<ObjectRef, Status> {
+        let meanwhile = self.during_patch.lock().take();
+        if let Some(happens) = meanwhile {
+            happens();
+        }
         self.inner.patch(target, kind, body).await
     }
 
