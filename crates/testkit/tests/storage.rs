@@ -175,11 +175,14 @@ fn rotation(cluster: &mut Cluster) {
     let manifest = cluster.scratch().join("rotated.yaml");
     std::fs::write(&manifest, names.iter().map(secret).collect::<String>()).expect("writes");
     namespace.kubectl(&["create", "-f", manifest.to_str().expect("a path of text")]).ok();
-    // A writer that goes on while keys change.
+    // A writer that goes on while keys change. It replaces what it has read: where a key changed between the two, that
+    // is a conflict, as with any other writer, and tried again.
     let script = format!(
-        "for n in 1 2 3 4 5 6 7 8 9 10; do sed s/NUMBER/$n/ {} | kubectl --namespace=rotation replace -f - >/dev/null \
-         || exit 1; done; echo wrote everything",
-        manifest.display()
+        "for n in 1 2 3 4 5 6 7 8 9 10; do \
+           until sed s/NUMBER/$n/ {manifest} | kubectl --namespace=rotation replace -f - >/dev/null 2>{manifest}.errors; \
+           do if grep -v '(Conflict)' {manifest}.errors; then exit 1; fi; done; \
+         done; echo wrote everything",
+        manifest = manifest.display()
     );
     let mut writer = cluster.spawn(&["sh", "-c", &script]);
     for _ in 0..3 {
