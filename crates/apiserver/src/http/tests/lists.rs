@@ -102,6 +102,26 @@ async fn pages_show_one_revision() {
 }
 
 #[tokio::test]
+async fn every_page_tells_how_many_remain() {
+    let server = with_config_maps(&["a", "b", "c", "d", "e", "f", "g"]).await;
+    for path in [MAPS, "/api/v1/configmaps"] {
+        let (mut token, mut remaining) = (String::new(), Vec::new());
+        loop {
+            let path = format!("{path}?limit=3&continue={token}");
+            let (_, _, page) = read(&server, &path, "application/json").await;
+            remaining.push(page["metadata"]["remainingItemCount"].as_u64());
+            match page["metadata"]["continue"].as_str() {
+                Some(next) => token = next.to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(remaining, [Some(4), Some(1), None], "{path}");
+    }
+    let (_, _, all) = read(&server, &format!("{MAPS}?limit=7"), "application/json").await;
+    assert!(all["metadata"].get("continue").is_none(), "{}", all["metadata"]);
+}
+
+#[tokio::test]
 async fn long_lists_are_whole() {
     let server = with_config_maps(&[]).await;
     let data = "x".repeat(3000);
