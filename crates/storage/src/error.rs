@@ -39,6 +39,9 @@ pub enum StoreError {
     /// etcd's space quota is used up; nothing was changed.
     #[error("etcd has no space left: {reason}")]
     Full { reason: String },
+    /// Something is missing of what was read part by part: its reader took none of it for too long.
+    #[error("the reading of the store was cut off before its end")]
+    CutOff,
     #[error("the store is closed")]
     Closed,
 }

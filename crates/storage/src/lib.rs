@@ -40,7 +40,7 @@ pub use etcd::EtcdStore;
 pub use history::HistoryBound;
 pub use limits::Limits;
 pub use redb_store::{Options, RedbStore};
-pub use scan::{Part, Parts, Scan};
+pub use scan::{Part, Parts, Scan, ScanSender};
 pub use watch::{Watch, WatchBound, WatchSender};
 
 /// The store's clock: one tick per commit. 0 is the empty store that never took a write.

@@ -240,10 +240,7 @@ fn scan_parts(disk: &Disk, prefix: &str, opened: oneshot::Sender<Result<Scan, St
         return;
     }
     let runtime = tokio::runtime::Handle::current();
-    let give = |part| {
-        let given = runtime.block_on(tokio::time::timeout(SCAN_STALL, parts.send(part)));
-        matches!(given, Ok(Ok(())))
-    };
+    let give = |part| runtime.block_on(tokio::time::timeout(SCAN_STALL, parts.send(part))).unwrap_or(false);
     let read = disk.guarded_read(|| {
         let mut collected = Parts::default();
         for item in transaction.open_table(ENTRIES)?.range(prefix.as_bytes()..)? {
@@ -254,13 +251,14 @@ fn scan_parts(disk: &Disk, prefix: &str, opened: oneshot::Sender<Result<Scan, St
             if let Some(part) = collected.push(Stamp::decode(text(key.value())?, stored.value())?)
                 && !give(Ok(part))
             {
-                return Ok(());
+                return Ok(false);
             }
         }
-        give(Ok(collected.finish()));
-        Ok(())
+        Ok(give(Ok(collected.finish())))
     });
-    if let Err(error) = read {
-        give(Err(error));
+    match read {
+        Ok(true) => drop(runtime.block_on(tokio::time::timeout(SCAN_STALL, parts.end()))),
+        Ok(false) => {}
+        Err(error) => drop(give(Err(error))),
     }
 }

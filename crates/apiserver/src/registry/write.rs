@@ -456,7 +456,8 @@ pub(super) fn store_status(error: StoreError) -> Status {
         | StoreError::Corrupt { .. }
         | StoreError::Format { .. }
         | StoreError::Transform { .. }
-        | StoreError::Locked { .. } => Status::internal(error),
+        | StoreError::Locked { .. }
+        | StoreError::CutOff => Status::internal(error),
     }
 }
 

@@ -128,11 +128,11 @@ impl Store for EncryptedStore {
                     Ok(entries) => open_all(&encryption, entries).await,
                     Err(error) => Err(error),
                 };
-                let failed = opened.is_err();
-                if sender.send(opened).await.is_err() || failed {
+                if !sender.send(opened).await {
                     return;
                 }
             }
+            sender.end().await;
         });
         Ok(scan)
     }

@@ -150,13 +150,8 @@ pub async fn scan(shared: Arc<Shared>, prefix: &str) -> Result<Scan, StoreError>
     tokio::spawn(async move {
         let mut page = Ok(first);
         loop {
-            let part = match page {
-                Ok(Some(part)) => Ok(part),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            let failed = part.is_err();
-            if sender.send(part).await.is_err() || failed {
+            let Some(part) = page.transpose() else { return sender.end().await };
+            if !sender.send(part).await {
                 return;
             }
             page = shared.open(async { pages.next(&shared).await.map_err(error) }).await;
