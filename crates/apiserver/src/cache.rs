@@ -25,9 +25,11 @@ use crate::fields::FieldReader;
 use crate::frames::{FrameBudget, Frames};
 
 mod age;
+mod filling;
 mod idle;
 mod pins;
 
+pub(crate) use filling::Filling;
 pub use pins::{Pin, Pinned};
 
 use age::Ages;
@@ -207,32 +209,6 @@ impl Cache {
         Ok(Arc::new(Object::new(header, bytes)))
     }
 
-    /// Fills it from a snapshot of the store; its window begins anew.
-    pub(crate) fn load(
-        &self,
-        entries: impl Iterator<Item = (Arc<str>, Bytes, u64)>,
-        revision: u64,
-    ) -> Result<(), LoadError> {
-        let (mut objects, mut bytes) = (OrdMap::new(), 0);
-        for (key, value, modified) in entries {
-            let object = self
-                .read_object(&value, modified)
-                .map_err(|source| LoadError { key: key.to_string(), source })?;
-            bytes += object.len();
-            objects.insert(key, object);
-        }
-        let mut state = self.state.write();
-        state.objects = objects;
-        state.bytes = bytes;
-        state.revision = revision;
-        state.oldest = revision;
-        state.loaded = revision;
-        state.window.clear();
-        state.window_bytes = 0;
-        state.pins.all_left(revision);
-        Ok(())
-    }
-
     fn apply(&self, key: &str, value: Option<&Bytes>, revision: u64) -> Result<(), LoadError> {
         let fresh = match value {
             Some(value) => Some(
@@ -352,27 +328,6 @@ impl Caches {
     /// Forgets the objects of a storage prefix.
     pub fn forget(&self, prefix: &str) {
         self.by_prefix.write().remove(&format!("{prefix}/"));
-    }
-
-    /// Fills every cache from one snapshot of the store.
-    pub fn load(
-        &self,
-        entries: impl Iterator<Item = (String, Bytes, u64)>,
-        revision: u64,
-    ) -> Result<(), LoadError> {
-        let mut by_cache: BTreeMap<String, Vec<(Arc<str>, Bytes, u64)>> = BTreeMap::new();
-        for (key, value, modified) in entries {
-            if let Some((prefix, _)) = self.find(&key) {
-                let rest = Arc::from(&key[prefix.len()..]);
-                by_cache.entry(prefix).or_default().push((rest, value, modified));
-            }
-        }
-        let caches = self.by_prefix.read().clone();
-        for (prefix, cache) in caches {
-            cache.load(by_cache.remove(&prefix).unwrap_or_default().into_iter(), revision)?;
-        }
-        self.applied.send_replace(revision);
-        Ok(())
     }
 
     /// Applies one event of the store. The last of a batch is followed by [`Caches::finish`].

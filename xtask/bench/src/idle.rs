@@ -70,8 +70,19 @@ fn ticks(processes: &[i32]) -> Result<u64> {
 
 /// Megabytes: what is private, and its share of what is not.
 pub fn proportional_bytes(process: i32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("a line of Pss")?;
+    megabytes(process, "smaps_rollup", "Pss:")
+}
+
+/// The most megabytes that a process ever had.
+pub fn peak_bytes(process: i32) -> Result<f64> {
+    megabytes(process, "status", "VmHWM:")
+}
+
+/// A line of kilobytes that the kernel tells of a process.
+fn megabytes(process: i32, file: &str, name: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/{file}"))?;
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = found.with_context(|| format!("no {name} in {file}"))?;
     let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes * 1024.0 / 1e6)
 }

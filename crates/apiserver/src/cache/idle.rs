@@ -55,11 +55,21 @@ impl Idle {
         }
         let dictionary = self.dictionary.get_or_insert_with(|| {
             self.served = 0;
-            let step = (objects.len() / SAMPLES).max(1);
-            Arc::new(Dictionary::of(objects.values().step_by(step).map(|object| object.bytes())))
+            dictionary_of(objects)
         });
         dictionary.clone()
     }
+}
+
+/// A dictionary of what these objects have in common.
+pub(super) fn dictionary_of(objects: &Snapshot) -> Arc<Dictionary> {
+    let step = (objects.len() / SAMPLES).max(1);
+    Arc::new(Dictionary::of(objects.values().step_by(step).map(|object| object.bytes())))
+}
+
+/// Whether so many bytes of a resource's JSON are to be packed.
+pub(super) fn is_worth_packing(bytes: usize) -> bool {
+    bytes >= WORTH_BYTES
 }
 
 impl Cache {
@@ -72,7 +82,7 @@ impl Cache {
         let (candidates, dictionary) = {
             let mut idle = self.idle.lock();
             let recent = idle.take(before);
-            if bytes < WORTH_BYTES {
+            if !is_worth_packing(bytes) {
                 idle.swept = false;
                 return 0;
             }
@@ -128,6 +138,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{config_map, filled};
+    use super::super::with_revision;
     use super::*;
 
     #[test]
@@ -143,6 +154,19 @@ mod tests {
         };
         check(9_000, true);
         check(100, false);
+    }
+
+    #[test]
+    fn what_a_start_reads_is_packed_meanwhile() {
+        let caches = filled(40_000);
+        let cache = caches.by_prefix.read().values().next().expect("one").clone();
+        let left = cache.pack(Instant::now());
+        assert!((1..WORTH_BYTES).contains(&left), "only what was read first is left to pack: {left}");
+        for number in [0, 7, 39_999] {
+            let object = cache.get(&format!("default/map-{number}")).expect("stored");
+            let expected = with_revision(&config_map(number, "value"), number as u64 + 1);
+            assert_eq!(object.bytes(), expected);
+        }
     }
 
     #[test]

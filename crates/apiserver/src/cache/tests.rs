@@ -4,7 +4,7 @@ fn caches() -> (Caches, Arc<Cache>) {
     let caches = Caches::default();
     let pods = caches.register("/registry/pods", FieldReader::default());
     caches.register("/registry/podtemplates", FieldReader::default());
-    caches.load(std::iter::empty(), 1).expect("nothing to refuse");
+    caches.fillings().finish(1);
     (caches, pods)
 }
 
@@ -34,10 +34,12 @@ pub(super) fn config_map(number: usize, value: &str) -> Bytes {
 pub(super) fn filled(count: usize) -> Caches {
     let caches = Caches::default();
     caches.register("/registry/configmaps", FieldReader::default());
-    let entries = (0..count).map(|number| {
-        (format!("/registry/configmaps/default/map-{number}"), config_map(number, "value"), number as u64 + 1)
-    });
-    caches.load(entries, count as u64).expect("config maps");
+    let mut fillings = caches.fillings();
+    for number in 0..count {
+        let key = format!("/registry/configmaps/default/map-{number}");
+        fillings.read(&key, &config_map(number, "value"), number as u64 + 1).expect("a config map");
+    }
+    fillings.finish(count as u64);
     caches
 }
 

@@ -14,10 +14,11 @@ use sampan_api::table::ResourceDef;
 use serde_json::Value;
 
 use super::{Registry, StartError};
+use crate::cache::Filling;
 use crate::fields::FieldReader;
 
 /// The prefix of the keys of definitions.
-const PREFIX: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
+pub(super) const PREFIX: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
 
 /// The definitions that are followed, by name.
 #[derive(Default)]
@@ -97,8 +98,11 @@ impl Registry {
         normaliser.sort();
         let old = std::mem::take(&mut *self.definitions.followed.lock());
         let removed: Vec<Gvr> = old.values().flat_map(Followed::gvrs).collect();
-        for followed in old.values() {
-            self.caches.forget(&followed.prefix);
+        for (name, old) in &old {
+            // What is read as before is shown until it has been read again.
+            if !fresh.get(name).is_some_and(|fresh| fresh.reads_like(old)) {
+                self.caches.forget(&old.prefix);
+            }
         }
         let added: Vec<Arc<ResourceDef>> =
             fresh.values().flat_map(|followed| followed.entries.iter().cloned()).collect();
@@ -158,11 +162,12 @@ impl Registry {
         let fields = stored.map(|entry| entry.fields.clone()).unwrap_or_default();
         let cache = self.caches.replace(&followed.prefix, FieldReader::new(fields));
         let start = followed.prefix.len() + 1;
-        let entries = snapshot.entries.iter().map(|entry| {
+        let mut filling = Filling::default();
+        for entry in &snapshot.entries {
             let value = normaliser.value(&entry.key, &entry.value);
-            (Arc::from(&entry.key[start..]), value, entry.revision)
-        });
-        cache.load(entries, snapshot.revision)?;
+            cache.read_into(&mut filling, &entry.key[start..], &value, entry.revision)?;
+        }
+        cache.fill(filling, snapshot.revision);
         Ok(())
     }
 

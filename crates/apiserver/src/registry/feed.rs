@@ -16,19 +16,42 @@ const ROOT: &str = "/registry/";
 impl Registry {
     /// Reads a snapshot of the store into the caches.
     pub(super) async fn load(&self) -> Result<(), StartError> {
-        let snapshot = self.stored(ROOT).await?;
-        let definitions = snapshot.entries.iter().filter_map(|entry| {
+        loop {
+            match self.read_store().await {
+                Ok(true) => break,
+                Ok(false) => tracing::info!("definitions changed while the store was read; reading it again"),
+                Err(StartError::Store(error @ StoreError::Unavailable { .. })) => await_store(&error).await,
+                Err(error) => return Err(error),
+            }
+        }
+        self.allocators.adopt(self);
+        Ok(())
+    }
+
+    /// Reads the store part by part, since all of it at once takes as much memory again. The definitions come
+    /// before what they define; answers whether they stayed the same until then.
+    async fn read_store(&self) -> Result<bool, StartError> {
+        let definitions = self.store.list(definitions::PREFIX).await?.entries;
+        let adopted = definitions.iter().filter_map(|entry| {
             let name = definitions::name_of(&entry.key)?;
             Some((name, &entry.value))
         });
-        let normalise = self.adopt_definitions(definitions);
-        let entries = snapshot
-            .entries
-            .iter()
-            .map(|entry| (entry.key.to_string(), normalise.value(&entry.key, &entry.value), entry.revision));
-        self.caches.load(entries, snapshot.revision)?;
-        self.allocators.adopt(self);
-        Ok(())
+        let normalise = self.adopt_definitions(adopted);
+        let (mut fillings, mut seen) = (self.caches.fillings(), Vec::with_capacity(definitions.len()));
+        let mut scan = self.store.scan(ROOT).await?;
+        while let Some(part) = scan.next().await {
+            for entry in part? {
+                fillings.read(&entry.key, &normalise.value(&entry.key, &entry.value), entry.revision)?;
+                if definitions::name_of(&entry.key).is_some() {
+                    seen.push(entry);
+                }
+            }
+        }
+        if seen != definitions {
+            return Ok(false);
+        }
+        fillings.finish(scan.revision);
+        Ok(true)
     }
 
     /// Applies the store's events until `shutdown`. Nothing else writes to the caches.
@@ -65,10 +88,7 @@ impl Registry {
     pub(super) async fn stored(&self, prefix: &str) -> Result<Snapshot, StoreError> {
         loop {
             match self.store.list(prefix).await {
-                Err(error @ StoreError::Unavailable { .. }) => {
-                    tracing::warn!(%error, "the caches wait for the store");
-                    tokio::time::sleep(RELOAD_PAUSE).await;
-                }
+                Err(error @ StoreError::Unavailable { .. }) => await_store(&error).await,
                 ended => return ended,
             }
         }
@@ -99,4 +119,10 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// Lets some time pass for a store that cannot be reached.
+async fn await_store(error: &StoreError) {
+    tracing::warn!(%error, "the caches wait for the store");
+    tokio::time::sleep(RELOAD_PAUSE).await;
 }

@@ -14,7 +14,7 @@ use super::population::{Models, NODES, PODS, node};
 use super::{reads, watchers};
 use crate::client::{Pace, access, connect, inside, paced, put};
 use crate::figure::Figure;
-use crate::idle::proportional_bytes;
+use crate::idle::{peak_bytes, proportional_bytes};
 
 /// Until what the start left over has been done.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -44,6 +44,7 @@ pub fn measure(figures: &mut Vec<Figure>) -> Result<()> {
     figures.push(Figure::lower(format!("memory with {NODES} nodes and {pods}"), memory, "MB").target(600.0));
     figures.push(Figure::lower("  of which without them", empty, "MB"));
     figures.push(Figure::lower("  start with them to ready", ready, "s"));
+    figures.push(Figure::lower("  at most since then", peak_bytes(cluster.server_pid())?, "MB"));
     let loaded = access(&cluster)?;
     figures.extend(drive(&cluster, loaded.clone(), |access| async move { reads::measure(&access).await })?);
     figures.extend(drive(&cluster, loaded, |access| async move { watchers::measure(&access).await })?);
