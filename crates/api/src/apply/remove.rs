@@ -44,5 +44,12 @@ fn kept_item(shape: Shape<'_>, item: &Value, removed: &FieldSet) -> Option<Value
         return None;
     }
     let below = removed.below(&element);
-    Some(if below.is_empty() { item.clone() } else { remove(typed, item, below) })
+    if below.is_empty() {
+        return Some(item.clone());
+    }
+    Some(match remove(typed, item, below) {
+        // It stays an item, and may be told from others by its defaults. No list has a null.
+        Value::Null if item.is_object() => Value::Object(Map::new()),
+        kept => kept,
+    })
 }
