@@ -157,7 +157,7 @@ impl<'s> Typed<'s> {
 
     /// The structures that Kubernetes' own types always write, with nothing in them: an object has
     /// these before anybody sets a field. Those of custom resources are written when they are there.
-    pub(super) fn skeleton(self) -> Value {
+    pub fn skeleton(self) -> Value {
         let mut fields = Map::new();
         let Node::Type(id) = self.node else { return Value::Object(fields) };
         if builtin().lookup(&self.schema.type_def(id).name).is_none() {

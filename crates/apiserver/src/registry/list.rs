@@ -291,7 +291,11 @@ impl Registry {
         };
         let young = !self.caches.is_old(revision);
         match resource.cache.snapshot_at(revision) {
-            Ok(snapshot) if young => Ok((snapshot, revision, Place { start: token.start, left: token.left })),
+            Ok(snapshot) if young => {
+                // What a client sends may be anything.
+                let left = token.left.filter(|left| *left <= snapshot.len() as u64);
+                Ok((snapshot, revision, Place { start: token.start, left }))
+            }
             Ok(_) | Err(_) => {
                 let inconsistent = ContinueToken { rv: -1, left: None, ..token };
                 let mut status = Status::expired(

@@ -1,5 +1,8 @@
 //! Which revision a list shows, and how it goes on.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 fn names(list: &Value) -> String {
@@ -119,6 +122,16 @@ async fn every_page_tells_how_many_remain() {
     }
     let (_, _, all) = read(&server, &format!("{MAPS}?limit=7"), "application/json").await;
     assert!(all["metadata"].get("continue").is_none(), "{}", all["metadata"]);
+    // More than there are cannot remain, whatever a token says.
+    let token = |left: u64| {
+        let json = json!({"v": "meta.k8s.io/v1", "rv": revision(&all), "start": "a/b", "left": left});
+        URL_SAFE_NO_PAD.encode(json.to_string())
+    };
+    for left in [8, 1 << 40, u64::MAX] {
+        let (code, page) = list(&server, &format!("limit=3&continue={}", token(left))).await;
+        let seen = (code, names(&page), page["metadata"]["remainingItemCount"].clone());
+        assert_eq!(seen, (200, "c,d,e".to_owned(), json!(2)));
+    }
 }
 
 #[tokio::test]
