@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::Method;
+use http_body_util::BodyExt as _;
 use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use sampan_client::remote::Call;
@@ -45,6 +46,16 @@ pub fn access(cluster: &Cluster) -> Result<Access> {
 
 pub async fn get(client: &RemoteBackend, path: &str) -> Result<Bytes> {
     client.bytes(Call::get(path), ANSWER_BYTES).await.map_err(|status| anyhow!("GET {path}: {status}"))
+}
+
+/// Reads an answer of any length without keeping it, and returns how long it was.
+pub async fn drain(client: &RemoteBackend, path: &str) -> Result<usize> {
+    let answer = client.send(Call::get(path)).await.map_err(|status| anyhow!("GET {path}: {status}"))?;
+    let (mut body, mut length) = (answer.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        length += frame?.data_ref().map_or(0, Bytes::len);
+    }
+    Ok(length)
 }
 
 pub async fn post(client: &RemoteBackend, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
