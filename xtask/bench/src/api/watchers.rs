@@ -108,7 +108,7 @@ async fn watch(
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
         if let Ok(bytes) = frame?.into_data() {
-            seen.set(seen.get() + bytes.iter().filter(|byte| **byte == b'\n').count());
+            seen.set(seen.get() + memchr::memchr_iter(b'\n', &bytes).count());
             last.set(Instant::now());
         }
     }
