@@ -1,7 +1,10 @@
 //! Connections: TLS, limits on what an idle or slow client may hold, and a graceful end.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -14,10 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use self::corked::Corked;
 use crate::ApiServer;
 use crate::http::{Connection, handle};
 use crate::identity::authentication::ClientCertificate;
 use crate::identity::pki::Trust;
+
+mod corked;
 
 /// The most connections at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -110,9 +116,20 @@ async fn connection(
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(ALIVE_EVERY)
         .keep_alive_timeout(ALIVE_WITHIN);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    // Somebody else goes on with a connection of HTTP/1 that is upgraded.
+    let holds = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Corked::new(stream, holds);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream.clone()), service);
+    let mut connection = pin!(graceful.watch(connection.into_owned()));
+    let served = poll_fn(|cx| {
+        let served = connection.as_mut().poll(cx).map_err(io::Error::other);
+        match stream.poll_out(cx) {
+            Poll::Ready(Err(error)) if served.is_pending() => Poll::Ready(Err(error)),
+            Poll::Ready(_) | Poll::Pending => served,
+        }
+    });
     tokio::select! {
-        served = graceful.watch(connection) => served.map_err(io::Error::other),
+        served = served => served,
         () = distrusted(trust, shown) => Err(io::Error::other("its certificate's authority was dropped")),
     }
 }
