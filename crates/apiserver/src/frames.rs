@@ -11,9 +11,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sampan_api::table::ResourceDef;
 
+use self::batches::Batches;
+pub use self::batches::{Batch, Stand};
 use crate::cache::Event;
 use crate::http::FormKey;
 use crate::watch::Look;
+
+mod batches;
 
 /// The most bytes of frames that one cache keeps.
 const BYTES: usize = 1 << 20;
@@ -51,6 +55,7 @@ impl std::fmt::Debug for Frames {
 #[derive(Default)]
 pub struct FrameBudget {
     kept: Mutex<Kept>,
+    pub batches: Batches,
 }
 
 #[derive(Default)]

@@ -61,12 +61,17 @@ pub type ResponseBody = UnsyncBoxBody<Bytes, std::io::Error>;
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a connection says about its client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     pub certificate: Option<ClientCertificate>,
     /// Where it comes from.
     pub peer: Option<SocketAddr>,
+    pub since: Instant,
 }
+
+/// When the connection of a watch began.
+#[derive(Clone, Copy)]
+struct ConnectedAt(Instant);
 
 /// Answers one request: the outer part of the chain, which goes on in [`chain`]. Never fails: what goes wrong is a `Status`.
 pub async fn handle(

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -97,7 +97,7 @@ async fn connection(
         ClientCertificate::read(der).map(|certificate| certificate.of_front_proxy(is_proxy))
     });
     let certificate = certificate.transpose().map_err(io::Error::other)?;
-    let client = Arc::new(Connection { certificate, peer });
+    let client = Arc::new(Connection { certificate, peer, since: Instant::now() });
     let service = service_fn(move |request| {
         let (server, client) = (server.clone(), client.clone());
         // The state of a request takes kilobytes, and is moved several times on its way into a task.

@@ -87,7 +87,11 @@ impl TestServer {
         });
         let authenticator = Authenticator::new(tokens);
         let server = ApiServer::new(registry, authenticator, "localhost:6443".to_owned(), surroundings);
-        let connection = Arc::new(Connection { certificate: Some(certificate), peer: None });
+        let connection = Arc::new(Connection {
+            certificate: Some(certificate),
+            peer: None,
+            since: std::time::Instant::now(),
+        });
         TestServer { server, connection, follower, store, pki, directory }
     }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sampan_api::custom::Conversion;
 use sampan_api::object::ObjectRef;
 use sampan_api::{Object, Status};
@@ -14,6 +15,8 @@ use sampan_client::WatchEvent;
 use tokio::sync::watch;
 
 use crate::cache::{Change, Event, Expired, Pinned, with_revision};
+use crate::frames::{Batch, Stand};
+use crate::http::FormKey;
 use crate::registry::{Registry, Resource, Selection};
 
 /// Events that one step of a watcher reads at most.
@@ -23,7 +26,7 @@ const BATCH: usize = 512;
 /// together take half a processor, and gets what happened meanwhile at once.
 const WAKE: Duration = Duration::from_micros(10);
 /// The longest that a watcher is left alone, and the shortest that is worth a timer.
-const PACE: std::ops::RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(100);
+const PACE: std::ops::RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(128);
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,13 +176,35 @@ impl Watcher {
         }
     }
 
-    /// How long to leave this watcher alone after it got something; none while watchers are few.
+    /// How long to leave this watcher alone after it got something; none while watchers are few. Only powers
+    /// of two, so that it is the same for all watchers of a resource while some come and go.
     pub fn pace(&self) -> Option<Duration> {
         if matches!(self.wakes, Wakes::Pinned(_)) {
             return None;
         }
         let pace = WAKE * u32::try_from(self.resource.cache.watchers()).unwrap_or(u32::MAX);
+        let milliseconds = u64::try_from(pace.as_millis()).unwrap_or(u64::MAX).min(1 << 32);
+        let pace = Duration::from_millis(milliseconds.next_power_of_two());
         (pace >= *PACE.start()).then(|| pace.min(*PACE.end()))
+    }
+
+    /// Goes on with what another watcher got that stood where this one does and wants the same.
+    pub fn joined(&mut self, form: FormKey) -> Option<Batch> {
+        let batch = self.resource.cache.frames.batches.find(self.stand(self.cursor, form))?;
+        self.cursor = batch.until;
+        Some(batch)
+    }
+
+    /// Leaves to others what this watcher got after a revision, and answers what it is to send itself.
+    pub fn join(&mut self, after: u64, form: FormKey, bytes: Bytes, lengths: Arc<[usize]>) -> Batch {
+        let batch = Batch { until: self.cursor, bytes, lengths };
+        let batch = self.resource.cache.frames.batches.keep(self.stand(after, form), batch);
+        self.cursor = batch.until;
+        batch
+    }
+
+    fn stand(&self, after: u64, form: FormKey) -> Stand<'_> {
+        Stand { after, form, def: &self.resource.def, selection: &self.selection }
     }
 
     /// What existed at the start, for the first call and in the stored version; nothing afterwards.

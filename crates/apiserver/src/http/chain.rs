@@ -12,7 +12,7 @@ use sampan_api::selector::FieldSelector;
 use sampan_api::table::Verb;
 
 use super::asked::Asked;
-use super::{Connection, Exchange, ResponseBody, answer, non_resource, observe, resource};
+use super::{ConnectedAt, Connection, Exchange, ResponseBody, answer, non_resource, observe, resource};
 use crate::aggregator;
 use crate::audit::Received;
 use crate::audit::policy::Stage;
@@ -97,7 +97,7 @@ async fn seated(
 
 async fn authorized(
     exchange: &Exchange<'_>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     user: &User,
     attributes: &Attributes<'_>,
 ) -> Result<Response<ResponseBody>, Status> {
@@ -123,7 +123,10 @@ async fn authorized(
             }
             let user = user.clone();
             let place = match route.verb {
-                Verb::Watch => Some(server.watches.enter(&user.name)?),
+                Verb::Watch => {
+                    request.extensions_mut().insert(ConnectedAt(exchange.connection.since));
+                    Some(server.watches.enter(&user.name)?)
+                }
                 _ => None,
             };
             let record = exchange.record.get();

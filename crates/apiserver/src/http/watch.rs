@@ -1,6 +1,7 @@
 //! Watches over HTTP: which events a client gets, in which order, and when it ends.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,15 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
-use super::ResponseBody;
 use super::body::PIECE;
 use super::form::{Included, Writer};
 use super::negotiate::{Media, Offer, accepted_stream};
 use super::options;
+use super::{ConnectedAt, ResponseBody};
 use crate::ApiServer;
-use crate::frames::FrameKey;
+use crate::frames::{Batch, FrameKey};
 use crate::metrics::requests::WatchSeries;
 use crate::registry::Selection;
 use crate::route::{Query, ResourceRoute};
@@ -72,7 +73,9 @@ pub async fn watch(
     let counted = server.metrics.requests.watch(&route.gvr);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let ends_initial = asked.bookmarks && asked.send_initial == Some(true);
-    let sender = Sender::new(watcher, writer, counted, deadline, asked.bookmarks, ends_initial);
+    let since =
+        request.extensions().get().map_or_else(Instant::now, |ConnectedAt(at)| Instant::from_std(*at));
+    let sender = Sender::new(watcher, writer, counted, since, deadline, asked.bookmarks, ends_initial);
     if socket::is_asked(headers) {
         return socket::serve(request, sender, accepted.media);
     }
@@ -107,9 +110,21 @@ struct Sender {
     /// The revision of the last bookmark.
     bookmarked: u64,
     deadline: Instant,
-    /// Until when nothing new is looked for, where watchers are very many.
+    /// Ends at the deadline.
+    time: Pin<Box<Sleep>>,
+    /// When the connection began: where watchers are very many, all of one connection look for changes at the
+    /// same times, which are counted from here.
+    since: Instant,
+    /// Until when nothing new is looked for.
     rested: Option<Instant>,
     ended: bool,
+}
+
+/// What a watcher gets next.
+enum Next {
+    Changes(Vec<Seen>),
+    /// What another one got already.
+    Joined(Batch),
 }
 
 impl Sender {
@@ -117,6 +132,7 @@ impl Sender {
         mut watcher: Watcher,
         writer: Writer,
         counted: WatchSeries,
+        since: Instant,
         deadline: Instant,
         bookmarks: bool,
         ends_initial: bool,
@@ -141,6 +157,8 @@ impl Sender {
             bookmarks,
             bookmarked: 0,
             deadline,
+            time: Box::pin(tokio::time::sleep_until(deadline)),
+            since,
             rested: None,
             ended: false,
         }
@@ -148,7 +166,7 @@ impl Sender {
 
     /// The next bytes, of one event or of some; `None` ends the watch.
     async fn next(&mut self) -> Option<Bytes> {
-        self.fill().await;
+        self.fill(true).await;
         let first = self.ready.pop_front()?;
         if self.ready.is_empty() {
             return Some(first);
@@ -166,27 +184,38 @@ impl Sender {
 
     /// The next event alone.
     async fn next_frame(&mut self) -> Option<Bytes> {
-        self.fill().await;
+        self.fill(false).await;
         self.ready.pop_front()
     }
 
-    /// Waits until something is ready, or the watch has ended.
-    async fn fill(&mut self) {
+    /// Waits until something is ready, or the watch has ended. What is ready may be events that are joined.
+    async fn fill(&mut self, joined: bool) {
         while self.ready.is_empty() && !self.ended {
-            if let Err(status) = self.step().await {
-                self.ready.push_back(self.writer.error(&status));
-                self.ended = true;
+            match self.step(joined).await {
+                Ok(None) => self.counted.sent(self.ready.iter().map(Bytes::len)),
+                Ok(Some(batch)) => {
+                    self.counted.sent(batch.lengths.iter().copied());
+                    self.ready = VecDeque::from([batch.bytes]);
+                }
+                Err(status) => {
+                    self.ready.push_back(self.writer.error(&status));
+                    self.ended = true;
+                }
             }
         }
     }
 
-    async fn step(&mut self) -> Result<(), Status> {
+    /// Answers events that are joined, or makes some ready.
+    async fn step(&mut self, joined: bool) -> Result<Option<Batch>, Status> {
         if !self.initial.as_slice().is_empty() {
-            return self.write_initial().await;
+            return self.write_initial().await.map(|()| None);
         }
         if std::mem::take(&mut self.ends_initial) {
-            return self.bookmark(self.watcher.revision(), true);
+            return self.bookmark(self.watcher.revision(), true).map(|()| None);
         }
+        let (form, after) = (self.writer.key(), self.watcher.revision());
+        // Neither what a webhook converts nor what tells ages is shared.
+        let joins = joined && self.rested.is_some() && !form.tells_ages() && !self.watcher.asks();
         let tick = async {
             match &mut self.bookmarks {
                 Some(ticks) => ticks.tick().await,
@@ -199,17 +228,26 @@ impl Sender {
             if let Some(until) = pause {
                 tokio::time::sleep_until(until).await;
             }
-            watcher.changes().await
+            if joins && let Some(batch) = watcher.joined(form) {
+                return Ok(Next::Joined(batch));
+            }
+            watcher.changes().await.map(Next::Changes)
         };
         tokio::select! {
-            seen = changes => {
-                self.rested = self.watcher.pace().map(|pace| Instant::now() + pace);
-                let seen = seen?;
+            next = changes => {
+                self.rested = self.watcher.pace().map(|pace| turn(self.since, pace, Instant::now()));
+                let seen = match next? {
+                    Next::Joined(batch) => return Ok(Some(batch)),
+                    Next::Changes(seen) => seen,
+                };
                 // The resource went away or changed its form.
                 self.ended = seen.is_empty();
                 for seen in seen {
                     let frame = self.event(&seen).await?;
-                    self.push(frame);
+                    self.ready.push_back(frame);
+                }
+                if joins && self.ready.len() > 1 {
+                    return Ok(self.join(after));
                 }
             }
             _ = tick => {
@@ -224,9 +262,22 @@ impl Sender {
                     ticks.reset_at(last);
                 }
             }
-            () = tokio::time::sleep_until(self.deadline) => self.ended = true,
+            () = &mut self.time => self.ended = true,
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Joins what came after a revision and is ready, for this watcher and for others. Long runs are rare, and
+    /// not kept.
+    fn join(&mut self, after: u64) -> Option<Batch> {
+        let lengths: Arc<[usize]> = self.ready.iter().map(Bytes::len).collect();
+        let length = lengths.iter().sum();
+        if length > PIECE {
+            return None;
+        }
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.extend(self.ready.drain(..));
+        Some(self.watcher.join(after, self.writer.key(), bytes.freeze(), lengths))
     }
 
     /// Some of what existed: no more than a piece, so that a long list costs no memory.
@@ -241,7 +292,7 @@ impl Sender {
             let body = self.writer.object(&object, !std::mem::replace(&mut self.columns_sent, true))?;
             let frame = self.writer.frame("ADDED", &body);
             written += frame.len();
-            self.push(frame);
+            self.ready.push_back(frame);
         }
         Ok(())
     }
@@ -268,12 +319,31 @@ impl Sender {
         self.bookmarked = revision;
         let with_columns = !std::mem::replace(&mut self.columns_sent, true);
         let body = self.writer.bookmark(revision, ends_initial, with_columns)?;
-        self.push(self.writer.frame("BOOKMARK", &body));
+        self.ready.push_back(self.writer.frame("BOOKMARK", &body));
         Ok(())
     }
+}
 
-    fn push(&mut self, frame: Bytes) {
-        self.counted.sent(frame.len());
-        self.ready.push_back(frame);
+/// The next of the times that are a pace apart, and not less than half a pace away.
+fn turn(since: Instant, pace: Duration, now: Instant) -> Instant {
+    let pace_nanos = pace.as_nanos().max(1);
+    let ahead = (now + pace / 2).saturating_duration_since(since).as_nanos() % pace_nanos;
+    now + pace / 2 + Duration::from_nanos_u128((pace_nanos - ahead) % pace_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_of_a_connection_take_turns_together() {
+        let since = Instant::now();
+        let pace = Duration::from_millis(64);
+        let at = |milliseconds| since + Duration::from_millis(milliseconds);
+        for (now, expected) in
+            [(0, 64), (1, 64), (31, 64), (32, 64), (33, 128), (64, 128), (65, 128), (96, 128), (97, 192)]
+        {
+            assert_eq!(turn(since, pace, at(now)), at(expected), "after {now} ms");
+        }
     }
 }

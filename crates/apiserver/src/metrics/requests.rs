@@ -106,9 +106,19 @@ pub struct WatchSeries {
 }
 
 impl WatchSeries {
-    pub fn sent(&self, bytes: usize) {
-        self.events.inc();
-        self.sizes.observe(bytes as f64);
+    /// Counts events by their lengths.
+    pub fn sent(&self, lengths: impl Iterator<Item = usize>) {
+        let (mut events, mut last, mut times) = (0, 0, 0);
+        for length in lengths {
+            if length != last {
+                self.sizes.observe_times(last as f64, times);
+                (last, times) = (length, 0);
+            }
+            times += 1;
+            events += 1;
+        }
+        self.sizes.observe_times(last as f64, times);
+        self.events.add(events);
     }
 }
 

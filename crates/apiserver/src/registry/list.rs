@@ -58,7 +58,7 @@ struct Place {
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// What a list or a watch selects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
     labels: Selector,
     fields: FieldSelector,

@@ -95,10 +95,18 @@ pub struct Histogram {
 
 impl Histogram {
     pub fn observe(&self, value: f64) {
+        self.observe_times(value, 1);
+    }
+
+    /// The same value so many times.
+    pub fn observe_times(&self, value: f64, times: u64) {
+        if times == 0 {
+            return;
+        }
         let at = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[at].fetch_add(1, Ordering::Relaxed);
+        self.counts[at].fetch_add(times, Ordering::Relaxed);
         let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-            Some((f64::from_bits(bits) + value).to_bits())
+            Some((f64::from_bits(bits) + value * times as f64).to_bits())
         });
     }
 

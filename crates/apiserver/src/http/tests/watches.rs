@@ -191,3 +191,54 @@ async fn a_watch_goes_over_websocket() {
         assert_eq!((kind.as_str(), &object["metadata"]["name"]), ("ADDED", &json!("a")));
     }
 }
+
+/// So many watchers that they take turns, and take over what others joined.
+#[tokio::test]
+async fn very_many_watchers_get_every_event_once_and_in_order() {
+    const WATCHERS: usize = 300;
+    const MAPS_OF_EACH: usize = 100;
+    let server = with_config_maps(&[]).await;
+    let mut watches = Vec::new();
+    for number in 0..WATCHERS {
+        let selector = ["", "&labelSelector=even", "&labelSelector=!even"][number % 3];
+        let accept = ["application/json", PROTOBUF][number % 2];
+        let target = format!("{MAPS}?watch=true&resourceVersion=0{selector}");
+        watches.push((number % 3, Frames::open(&server, &target, accept).await));
+    }
+    // Many at once, or each would be seen before the next one.
+    let writing = futures_util::future::join_all((0..MAPS_OF_EACH * 2).map(|number| {
+        let mut map = config_map(&format!("m{number}"), "v");
+        if number % 2 == 0 {
+            map["metadata"]["labels"] = json!({"even": ""});
+        }
+        let server = &server;
+        async move { server.create(MAPS, &map).await }
+    }));
+    let reading = futures_util::future::join_all(watches.iter_mut().map(|(selects, frames)| async move {
+        let mut names = Vec::new();
+        for _ in 0..[MAPS_OF_EACH * 2, MAPS_OF_EACH][usize::from(*selects > 0)] {
+            let (kind, object) = frames.next().await.expect("an event");
+            assert_eq!(kind, "ADDED");
+            names.push(object["metadata"]["name"].as_str().expect("a name").to_owned());
+        }
+        (*selects, names)
+    }));
+    let (_, seen) = tokio::join!(writing, reading);
+    let (_, _, mut list) = read(&server, MAPS, "application/json").await;
+    let items = list["items"].as_array_mut().expect("items");
+    items.sort_by_key(|item| revision(item));
+    for (selects, names) in seen {
+        let chosen = items.iter().filter(|item| {
+            let is_even = item["metadata"]["labels"].get("even").is_some();
+            [true, is_even, !is_even][selects]
+        });
+        assert!(chosen.map(|item| &item["metadata"]["name"]).eq(names.iter()), "{names:?}");
+    }
+    let maps = sampan_api::Gvr::new("", "v1", "configmaps");
+    let cache = server.server.registry.resource(&maps).expect("a resource").cache;
+    assert!(cache.frames.batches.len() > 0, "nothing was joined");
+}
+
+fn revision(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().expect("a revision").parse().expect("a number")
+}
