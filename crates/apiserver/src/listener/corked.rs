@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that wait for the end of a poll at most: four records of TLS, and what one write takes of them.
 const HELD: usize = 64 << 10;
+/// Bytes that one poll sends at most before others have their turn: a fast reader of a long list could keep a
+/// thread for milliseconds.
+const TURN: usize = 128 << 10;
 
 /// One end of a stream. Clones share it.
 pub struct Corked<S> {
@@ -26,6 +29,8 @@ struct Shared<S> {
     /// Whether writes are held at all. Otherwise everything passes through.
     holds: bool,
     held: BytesMut,
+    /// In this poll.
+    sent: usize,
 }
 
 impl<S> Clone for Corked<S> {
@@ -36,13 +41,15 @@ impl<S> Clone for Corked<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
     pub fn new(stream: S, holds: bool) -> Self {
-        Corked { shared: Arc::new(Mutex::new(Shared { stream, holds, held: BytesMut::new() })) }
+        Corked { shared: Arc::new(Mutex::new(Shared { stream, holds, held: BytesMut::new(), sent: 0 })) }
     }
 
-    /// Sends what is held. A full socket wakes the task again.
+    /// Sends what is held, at the end of a poll. A full socket wakes the task again.
     pub fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.shared.lock();
-        if shared.holds { shared.poll_out(cx) } else { Poll::Ready(Ok(())) }
+        let out = if shared.holds { shared.poll_out(cx) } else { Poll::Ready(Ok(())) };
+        shared.sent = 0;
+        out
     }
 }
 
@@ -54,6 +61,7 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.held.advance(sent);
+            self.sent += sent;
         }
         // Idle connections are many, and hold nothing.
         self.held = BytesMut::new();
@@ -62,6 +70,10 @@ impl<S: AsyncWrite + Unpin> Shared<S> {
 
     fn poll_hold(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.held.len() >= HELD {
+            if self.sent >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             ready!(self.poll_out(cx))?;
         }
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -207,6 +219,26 @@ mod tests {
         far.read_to_end(&mut read).await.expect("arrived");
         writing.await.expect("no panic");
         assert!(read == bytes);
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_a_fast_reader_is_served() {
+        let (corked, _far, _) = corked(1 << 20, true);
+        let bytes = vec![0; HELD * 8];
+        let (mut written, mut turns) = (0, 0);
+        poll_fn(|cx| {
+            turns += 1;
+            while written < bytes.len() {
+                match Pin::new(&mut corked.clone()).poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(taken) => written += taken.expect("taken"),
+                    Poll::Pending => break,
+                }
+            }
+            assert!(corked.poll_out(cx).is_ready(), "the pipe has room");
+            if written < bytes.len() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        assert!((HELD * 8 / (TURN + HELD)..=HELD * 8 / TURN).contains(&turns), "{turns} turns");
     }
 
     #[tokio::test]

@@ -226,7 +226,7 @@ async fn very_many_watchers_get_every_event_once_and_in_order() {
     let (_, seen) = tokio::join!(writing, reading);
     let (_, _, mut list) = read(&server, MAPS, "application/json").await;
     let items = list["items"].as_array_mut().expect("items");
-    items.sort_by_key(|item| revision(item));
+    items.sort_by_key(revision);
     for (selects, names) in seen {
         let chosen = items.iter().filter(|item| {
             let is_even = item["metadata"]["labels"].get("even").is_some();
