@@ -257,7 +257,7 @@ async fn a_plugin_keeps_the_key() {
     let socket = dir.path().join("kms.sock");
     let plugin = Plugin::start(&socket, "key-1");
     let rules = format!(
-        "{{kms: {{apiVersion: v2, name: vault, endpoint: 'unix://{}', timeout: 1s}}}}",
+        "{{kms: {{apiVersion: v2, name: vault, endpoint: 'unix://{}', timeout: 1m}}}}",
         socket.display()
     );
     let fixture = Fixture::new(parse(&rules), None);

@@ -1,10 +1,13 @@
 //! Debian's etcd, for the time of a test, and a connection to it that can be cut.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sampan_storage::grpc::Endpoint;
@@ -15,50 +18,77 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 const PROGRAM: &str = "/usr/bin/etcd";
+/// How long a machine that is busy may take to start it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+/// Where it says how it is, also when clients need TLS.
+const HEALTH_PORT: u16 = 2381;
 
 /// One member that is a cluster of its own. Ends, and is forgotten, when it is dropped.
 pub struct Etcd {
     process: Child,
     command: Command,
     pub client: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
-/// A port of loopback that nobody has at this moment.
-fn free_port() -> u16 {
-    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
-    listener.local_addr().expect("has an address").port()
+/// An address of loopback that nobody else has, so that its ports are free and stay so.
+pub fn own_address() -> Ipv4Addr {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, COUNT.fetch_add(1, Ordering::Relaxed), high, low)
 }
 
 impl Etcd {
-    /// Starts it; who connects may have to wait until it serves.
+    /// Starts it and waits until it serves.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at(own_address(), arguments)
+    }
+
+    pub fn start_at(address: Ipv4Addr, arguments: &[&str]) -> Self {
         assert!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing: install Debian's package etcd-server");
         let directory = TempDir::new().expect("a directory");
-        let (client, peer) = (free_port(), free_port());
         let tls = arguments.iter().any(|argument| argument.starts_with("--cert-file"));
         let scheme = if tls { "https" } else { "http" };
-        let client_url = format!("{scheme}://127.0.0.1:{client}");
-        let peer_url = format!("http://127.0.0.1:{peer}");
+        let client_url = format!("{scheme}://{address}:{CLIENT_PORT}");
+        let peer_url = format!("http://{address}:{PEER_PORT}");
+        let health_url = format!("http://{address}:{HEALTH_PORT}");
         let mut command = Command::new(PROGRAM);
         command
             .arg("--data-dir")
-            .arg(directory.path())
+            .arg(directory.path().join("data"))
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
+            .args(["--listen-metrics-urls", &health_url])
             .args(arguments)
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(File::create(directory.path().join("log")).expect("a file"));
         let process = command.spawn().expect("etcd starts");
-        Etcd { process, command, client: (Ipv4Addr::LOCALHOST, client).into(), _directory: directory }
+        let mut etcd = Etcd { process, command, client: (address, CLIENT_PORT).into(), directory };
+        etcd.wait_until_it_serves();
+        etcd
+    }
+
+    fn wait_until_it_serves(&mut self) {
+        let since = Instant::now();
+        while !is_healthy((self.client.ip(), HEALTH_PORT).into()).unwrap_or(false) {
+            let ended = self.process.try_wait().expect("is a child");
+            if ended.is_some() || since.elapsed() > PATIENCE {
+                let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                panic!("etcd does not serve ({ended:?}): {log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::Plain(self.client.to_string())
     }
 
-    /// Kills it, and starts it again on what it had written.
+    /// Kills it, and starts it again on what it had written. Who connects has to wait until it serves.
     pub fn restart(&mut self) {
         self.end();
         self.process = self.command.spawn().expect("etcd starts");
@@ -74,6 +104,15 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn is_healthy(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = StdStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.contains(r#""health":"true""#))
 }
 
 /// Passes bytes on between a client and etcd, until it is told to cut.
@@ -130,6 +169,7 @@ impl Line {
     pub fn cut(&self) {
         let mut state = self.state.lock();
         state.mute = Arc::default();
+        state.swallowed = Arc::default();
         state.connections = JoinSet::new();
     }
 }
