@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use crate::forward::tests::{Script, Upstream};
 use crate::message::{Question, Rejected};
-use crate::{Dns, DnsConfig, Upstreams};
+use crate::{Dns, DnsConfig, DnsError, Upstreams};
 
 async fn create(backend: &SharedBackend, gvr: Gvr, namespace: Option<&str>, value: Value) {
     let target = Target { gvr: &gvr, namespace, name: "", subresource: None };
@@ -46,11 +46,17 @@ async fn start() -> Fixture {
     create(&backend, Gvr::new("discovery.k8s.io", "v1", "endpointslices"), Some("shop"), slice).await;
     let upstream = Upstream::start(&[("example.org.", Script::Address([192, 0, 2, 1]))]).await;
     let tasks = Tasks::default();
-    let config = DnsConfig {
-        upstreams: Upstreams::Fixed(vec![upstream.address]),
-        ..DnsConfig::new(vec!["127.0.0.1:0".parse().expect("an address")])
+    let dns = loop {
+        let config = DnsConfig {
+            upstreams: Upstreams::Fixed(vec![upstream.address]),
+            ..DnsConfig::new(vec!["127.0.0.1:0".parse().expect("an address")])
+        };
+        match Dns::start(config, Client::new(backend.clone()), tasks.shutdown()).await {
+            // Another test may have the port that one transport got for the other one.
+            Err(DnsError::Bind { transport: "UDP", .. }) => {}
+            started => break started.expect("it listens"),
+        }
     };
-    let dns = Dns::start(config, Client::new(backend.clone()), tasks.shutdown()).await.expect("it listens");
     dns.ready().await;
     Fixture { dns, upstream, backend, _tasks: tasks }
 }

@@ -112,6 +112,7 @@ async fn a_pod_is_adopted_and_deleted(world: &mut World) {
     let ready = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["ready"] == true;
     let before = world.wait("stays", ready).await;
     let pids = world.processes("sleep 0.05; done");
+    assert_eq!(pids.len(), 1);
     world.restart().await;
     let after = world.wait("stays", ready).await;
     let of = |pod: &serde_json::Value, field: &str| pod["status"]["containerStatuses"][0][field].clone();

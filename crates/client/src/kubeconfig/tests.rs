@@ -8,7 +8,8 @@ const CONTEXTS: &str = "contexts: [{name: a, context: {cluster: c, user: u}}, {n
 
 /// Reads a kubeconfig in a directory that also has the files `tls.crt` and `token`.
 fn read(text: &str, context: Option<&str>) -> Result<Access, String> {
-    let directory = std::env::temp_dir().join(format!("sampan-kubeconfig-{:?}", std::thread::current().id()));
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    let directory = std::env::temp_dir().join(format!("sampan-kubeconfig-{process}-{thread:?}"));
     std::fs::create_dir_all(&directory).expect("a directory");
     std::fs::write(directory.join("tls.crt"), "CERT").expect("written");
     let path = directory.join("config");

@@ -8,7 +8,9 @@ use std::thread;
 use sampan_net::Protocol::Tcp;
 use sampan_net::{NodeNetwork, Service, ServicePort, TrafficPolicy, namespace};
 
-use crate::support::{Node, at, greet, greeting, ip, isolated, network, port, refusal, run, service};
+use crate::support::{
+    Node, at, greet, greeting, ip, is_silent, isolated, network, port, refusal, run, service,
+};
 
 const NODE: &str = "192.0.2.1";
 const OUTSIDE: &str = "192.0.2.2";
@@ -90,7 +92,7 @@ fn nothing_inside_is_reached_from_outside_unless_asked() {
         // Routed here, but the ranges are the cluster's own business, as are the node's addresses in them.
         let gateway = SocketAddr::new(node.network.gateway(), 30080);
         for address in [endpoint, at("10.96.0.20", 80), gateway] {
-            assert_eq!(outside.inside(|| refusal(address)), Some(ErrorKind::TimedOut), "{address}");
+            assert!(outside.inside(|| is_silent(address)), "{address}");
         }
         // Nothing listens there.
         assert_eq!(outside.inside(|| refusal(at(NODE, 30080))), Some(ErrorKind::ConnectionRefused));
@@ -125,15 +127,11 @@ fn node_ports_open_where_asked() {
                 assert_eq!(greeting.seen_as, seen_as, "{policy:?} {address}");
             }
             let balancer = at("198.51.100.8", 80);
-            assert_eq!(
-                outside.inside(|| refusal(balancer)),
-                Some(ErrorKind::TimedOut),
-                "not from this source"
-            );
+            assert!(outside.inside(|| is_silent(balancer)), "not from this source");
         }
         // Only an endpoint elsewhere: inside still reaches it by the outer address, outside does not.
         node.apply(vec![web(TrafficPolicy::Local, &[at("10.244.7.7", 80)])]);
-        assert_eq!(outside.inside(|| refusal(at(NODE, 30080))), Some(ErrorKind::TimedOut));
+        assert!(outside.inside(|| is_silent(at(NODE, 30080))));
         node.apply(vec![web(TrafficPolicy::Local, &[])]);
         assert_eq!(outside.inside(|| refusal(at(NODE, 30080))), Some(ErrorKind::ConnectionRefused));
     });

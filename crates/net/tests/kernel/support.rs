@@ -1,7 +1,7 @@
 //! A node in network and mount namespaces of its own, which vanish with the test's thread.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::thread;
@@ -184,9 +184,15 @@ pub fn greeting(address: SocketAddr) -> std::io::Result<Greeting> {
     Ok(Greeting { server: server.to_owned(), seen_as: seen_as.parse().expect("an address"), stream })
 }
 
-/// The kind of error that a connection ends in which must not come about.
-pub fn refusal(address: SocketAddr) -> Option<std::io::ErrorKind> {
-    TcpStream::connect_timeout(&address, IMPATIENCE).err().map(|error| error.kind())
+/// The kind of error that the kernel or the other side answers a connection with.
+pub fn refusal(address: SocketAddr) -> Option<ErrorKind> {
+    TcpStream::connect_timeout(&address, PATIENCE).err().map(|error| error.kind())
+}
+
+/// Whether nobody answers a connection.
+pub fn is_silent(address: SocketAddr) -> bool {
+    let answer = TcpStream::connect_timeout(&address, IMPATIENCE);
+    answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
 }
 
 pub fn service(name: &str, cluster_ip: &str, ports: Vec<ServicePort>) -> Service {

@@ -208,7 +208,8 @@ impl World {
         Informer::start(self.client.clone(), Pod::gvr(), Some("n".into()), ListOptions::default(), sender)
     }
 
-    /// Process ids whose command line has `text`.
+    /// Process ids of containers whose command line has `text`. What they fork looks the same until it
+    /// executes, but is not the first of its namespace.
     pub fn processes(&self, text: &str) -> Vec<u32> {
         let mut found: Vec<u32> = fs::read_dir("/proc")
             .expect("proc")
@@ -217,7 +218,9 @@ impl World {
             .filter(|pid| {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                line.starts_with("sh -c trap") && line.contains(text)
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let is_first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+                is_first && line.starts_with("sh -c trap") && line.contains(text)
             })
             .collect();
         found.sort_unstable();
