@@ -64,13 +64,9 @@ impl Namespace<'_> {
     #[track_caller]
     pub fn endpoints(&self, service: &str, count: usize) {
         let selector = format!("kubernetes.io/service-name={service}");
-        let format = "jsonpath={.endpoints[?(@.conditions.ready==true)].addresses[0]}{\"\\n\"}";
+        let format = "jsonpath=[{.endpoints[?(@.conditions.ready==true)].addresses[0]}]{\"\\n\"}";
         let mut watch = self.spawn(&["get", "endpointslices", "-l", &selector, "--watch", "-o", format]);
-        if count > 0 {
-            watch.until(&format!(r"^(\d+\.\d+\.\d+\.\d+ ?){{{count}}}$"));
-        } else {
-            watch.until("^$");
-        }
+        watch.until(&format!(r"^\[(\d+\.\d+\.\d+\.\d+ ?){{{count}}}\]$"));
     }
 
     /// As [`Cluster::processes_in`].
