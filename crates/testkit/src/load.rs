@@ -59,6 +59,7 @@ impl Load {
     /// Returns when `more` further requests ended, well or not.
     #[track_caller]
     pub fn run_for(&mut self, more: usize) {
+        self.answers.extend(self.incoming.try_iter());
         for _ in 0..more {
             let answer = self.incoming.recv_timeout(DEADLINE).expect("requests go on");
             self.answers.push(answer);

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -272,16 +273,22 @@ impl Servers {
 
     /// The index of the member that leads, as etcd says.
     pub fn leading_member(&self) -> Result<usize> {
-        for (index, machine) in self.members.iter().enumerate() {
-            let output = self.etcdctl(index, &["endpoint", "status", "-w", "json"]);
-            let status: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
-            let status = &status[0]["Status"];
-            let its_own = machine.etcd.is_some() && status["leader"] == status["header"]["member_id"];
-            if output.code == Some(0) && its_own {
+        let began = Instant::now();
+        // The members are asked one by one, and may elect another one meanwhile.
+        while began.elapsed() < DEADLINE {
+            if let Some(index) = (0..self.members.len()).find(|index| self.leads(*index)) {
                 return Ok(index);
             }
         }
         anyhow::bail!("no member leads")
+    }
+
+    fn leads(&self, index: usize) -> bool {
+        let output = self.etcdctl(index, &["endpoint", "status", "-w", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let status = &status[0]["Status"];
+        let its_own = status["leader"] == status["header"]["member_id"];
+        output.code == Some(0) && its_own && self.members[index].etcd.is_some()
     }
 
     /// Ends everything; fails when a server fails at its end, or anything stays.

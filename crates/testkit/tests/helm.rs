@@ -75,9 +75,10 @@ impl<'a> Depot<'a> {
 
     #[track_caller]
     fn serves(&self, version: &str) {
-        let jsonpath = "jsonpath={.spec.template.spec.containers[0].command[2]} {.status.readyReplicas}";
         let deployment = format!("deployment/{}", self.name);
-        self.namespace.kubectl(&["get", &deployment, "-o", jsonpath]).ok().is(&format!("{version} 2"));
+        assert_eq!(self.namespace.get(&deployment, ".spec.template.spec.containers[0].command[2]"), version);
+        // A pod of the version before may still be ready when helm has what it waits for.
+        self.namespace.wait_for(&deployment, ".status.readyReplicas", "2");
     }
 
     /// Nothing in the cluster differs from the release's manifest.
@@ -169,7 +170,8 @@ fn atomic(cluster: &mut Cluster) {
     namespace.kubectl(&["get", "deployment/atomic"]).fails().says(&["not found"]);
     depot.helm(&["list", "--all", "--short"]).ok().is("");
     depot.with_chart("install", &["--set=hooks=false"]).ok();
-    let never = ["--atomic", "--set=ready=false,hooks=false,version=two", "--timeout=3s"];
+    // The way back has to be done in the same time.
+    let never = ["--atomic", "--set=ready=false,hooks=false,version=two", "--timeout=10s"];
     depot.with_chart("upgrade", &never).fails().says(&["has been rolled back due to atomic being set"]);
     depot.serves("one");
     depot.differs_not();

@@ -154,6 +154,7 @@ spec:
   - name: main
     image: example.com/test:1
     command: [web, '8080', one]
+    readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
     ports:
     - {containerPort: 8080, hostPort: 18080}
     - {containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}
@@ -188,7 +189,10 @@ spec:
         kubectl(&["wait", pod, &format!("--for={condition}"), "--timeout=55s"]).ok();
     };
     wait("pod/second", "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].reason}=Unschedulable");
-    kubectl(&["describe", "pod", "second"]).ok().has(&["didn't have free ports for the requested pod ports"]);
+    let message = "jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    kubectl(&["get", "pod", "second", "-o", message])
+        .ok()
+        .has(&["didn't have free ports for the requested pod ports"]);
     kubectl(&["delete", "pod", "door"]).ok();
     wait("pod/second", "condition=Ready");
     let answer = from_node(cluster, address("127.0.0.1", 18080)).expect("an answer");
@@ -365,7 +369,12 @@ metadata: {name: on-host}
 spec:
   hostNetwork: true
   terminationGracePeriodSeconds: 0
-  containers: [{name: web, image: 'example.com/test:1', command: [web, '8099', host], ports: [{containerPort: 8099}]}]
+  containers:
+  - name: web
+    image: example.com/test:1
+    command: [web, '8099', host]
+    readinessProbe: {tcpSocket: {port: 8099}, periodSeconds: 1}
+    ports: [{containerPort: 8099}]
 ",
     );
     namespace.wait("pod/on-host", "condition=Ready");

@@ -65,6 +65,15 @@ impl<'a> Namespace<'a> {
         self.kubectl(&["exec", pod, "--", "sh", "-c", script])
     }
 
+    /// Waits until an event with this reason and message (a pattern) about an object has been told.
+    #[track_caller]
+    pub fn event(&self, object: &str, reason: &str, message: &str) {
+        let format = "custom-columns=REASON:.reason,MESSAGE:.message";
+        let field = format!("--field-selector=involvedObject.name={object},reason={reason}");
+        let mut watch = self.spawn(&["get", "events", "--watch", &field, "-o", format]);
+        watch.until(&format!("^{reason} +{message}"));
+    }
+
     pub fn spawn(&self, arguments: &[&str]) -> Running {
         self.cluster.spawn(&self.arguments(arguments))
     }

@@ -98,6 +98,7 @@ pub fn describe(cluster: &mut Cluster) {
     let namespace = cluster.namespace("describe-pod");
     namespace.apply(TALKERS);
     namespace.wait("pod/talkers", "condition=Ready");
+    namespace.event("talkers", "Started", ".*second");
     namespace
         .kubectl(&["describe", "pod", "talkers"])
         .ok()
@@ -220,6 +221,9 @@ pub fn logs_selected(cluster: &mut Cluster) {
     let namespace = cluster.namespace("selected");
     namespace.apply(TALKERS);
     namespace.wait("pod/talkers", "condition=Ready");
+    // What they say may come a moment after they are ready.
+    namespace.spawn(&["logs", "talkers", "-c", "first", "--follow"]).until("^first 20$");
+    namespace.spawn(&["logs", "talkers", "-c", "second", "--follow"]).until("^second err$");
     namespace.kubectl(&["logs", "talkers", "-c", "second"]).ok().has(&["second out", "second err"]);
     namespace
         .kubectl(&["logs", "talkers"])

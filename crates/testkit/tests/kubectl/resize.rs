@@ -65,10 +65,8 @@ pub fn in_place(cluster: &mut Cluster) {
     namespace.wait_for("pod/subject", &format!("{HAS}.limits.memory"), "96Mi");
     namespace.wait("pod/subject", "condition=Ready");
     namespace.sh("subject", MEMORY_MAX).ok().is("100663296");
-    namespace
-        .kubectl(&["get", "events", "--field-selector=involvedObject.name=subject"])
-        .ok()
-        .has(&["Container main resize requires restart", "Pod resize completed"]);
+    namespace.event("subject", "Killing", "Container main resize requires restart");
+    namespace.event("subject", "ResizeCompleted", "Pod resize completed");
     // What is applied outlives the server, and what is asked meanwhile is done by the next one.
     let name = namespace.name.clone();
     namespace.keep();

@@ -48,6 +48,7 @@ pub fn stateful_set(cluster: &mut Cluster) {
     namespace.sh("db-0", &format!("timeout 10 wget -q -O - {url}")).ok().has(&["one db-1"]);
     let uid = namespace.get("pod/db-1", ".metadata.uid");
     namespace.kubectl(&["delete", "pod", "db-1"]).ok();
+    namespace.kubectl(&["wait", "pod/db-1", "--for=create", "--timeout=55s"]).ok();
     namespace.wait_for("statefulset/db", ".status.readyReplicas", "2");
     namespace.wait("pod/db-1", "condition=Ready");
     assert_ne!(namespace.get("pod/db-1", ".metadata.uid"), uid);
@@ -68,6 +69,7 @@ pub fn stateful_set(cluster: &mut Cluster) {
     rolled_out("statefulset/db");
     namespace.kubectl(&["scale", "statefulset/db", "--replicas=1"]).ok();
     namespace.kubectl(&["wait", "pod/db-1", "--for=delete", "--timeout=55s"]).ok();
+    namespace.wait_for("statefulset/db", ".status.replicas", "1");
     namespace
         .kubectl(&["describe", "statefulset", "db"])
         .ok()
@@ -182,6 +184,7 @@ spec:
     namespace.wait("cronjob/often", "jsonpath={.status.lastSuccessfulTime}");
     namespace.kubectl(&["patch", "cronjob", "often", "-p", r#"{"spec": {"suspend": true}}"#]).ok();
     namespace.kubectl(&["get", "cronjob", "often"]).ok().matches(r"^often +@every 2s +<none> +True +");
+    namespace.event("often", "SawCompletedJob", "Saw completed job: often-");
     namespace
         .kubectl(&["describe", "cronjob", "often"])
         .ok()

@@ -23,7 +23,10 @@ for event in watcher.stream(core.list_namespaced_pod, name, timeout_seconds=50):
         watcher.stop()
 pod = core.read_namespaced_pod("pod", name)
 assert pod.status.phase == "Running" and pod.status.pod_ip, pod.status
-assert core.read_namespaced_pod_log("pod", name) == "started\n"
+# What it says may come a moment after it is ready.
+log = core.read_namespaced_pod_log("pod", name, follow=True, _preload_content=False)
+assert next(iter(log)) == b"started\n"
+log.close()
 
 run = core.connect_get_namespaced_pod_exec
 printed = stream(run, "pod", name, command=["sh", "-c", "echo out; echo err >&2"], stderr=True, stdout=True, stdin=False, tty=False)

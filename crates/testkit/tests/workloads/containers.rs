@@ -2,7 +2,7 @@
 
 use sampan_testkit::Cluster;
 
-use crate::{event, pod, script, status};
+use crate::{pod, script, status};
 
 pub fn init_order(cluster: &mut Cluster) {
     let namespace = cluster.namespace("init-order");
@@ -62,8 +62,7 @@ pub fn init_failure(cluster: &mut Cluster) {
         .ok()
         .has(&[message, "ContainersNotInitialized"]);
     namespace.kubectl(&["logs", "again", "-c", "bad"]).ok().is("cannot start");
-    event(
-        &namespace,
+    namespace.event(
         "again",
         "BackOff",
         r"Back-off restarting failed container bad in pod again_init-failure\(",
@@ -114,8 +113,7 @@ pub fn crash_loop(cluster: &mut Cluster) {
     assert!(message.starts_with("back-off "), "{message}");
     namespace.kubectl(&["logs", "crash", "--previous"]).ok().is("run of crash");
     namespace.kubectl(&["get", "pod", "crash"]).ok().matches(r"^crash +0/1 +CrashLoopBackOff +[12] \(");
-    event(
-        &namespace,
+    namespace.event(
         "crash",
         "BackOff",
         r"Back-off restarting failed container main in pod crash_crash-loop\(",
@@ -157,8 +155,8 @@ pub fn failing_hook(cluster: &mut Cluster) {
         "exec sleep 1000",
         "lifecycle: {postStart: {exec: {command: [sh, -c, 'echo no luck; exit 9']}}}",
     ));
-    event(&namespace, "bad", "FailedPostStartHook", "PostStartHook failed");
-    event(&namespace, "bad", "Killing", "FailedPostStartHook");
+    namespace.event("bad", "FailedPostStartHook", "PostStartHook failed");
+    namespace.event("bad", "Killing", "FailedPostStartHook");
     namespace.wait_for("pod/bad", ".status.containerStatuses[0].lastState.terminated.exitCode", "137");
 }
 
@@ -176,7 +174,7 @@ pub fn no_command(cluster: &mut Cluster) {
     assert_eq!(status(&namespace, "never", "state.terminated.exitCode"), "128");
     let message = status(&namespace, "never", "state.terminated.message");
     assert!(message.contains("/no/such/file") && message.contains("no such file or directory"), "{message}");
-    event(&namespace, "never", "Failed", "Error: .*no such file or directory");
+    namespace.event("never", "Failed", "Error: .*no such file or directory");
     let reason = ".status.containerStatuses[0].state.waiting.reason";
     namespace.wait_for("pod/always", reason, "CrashLoopBackOff");
     assert_eq!(status(&namespace, "always", "lastState.terminated.reason"), "StartError");

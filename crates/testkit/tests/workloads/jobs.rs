@@ -2,8 +2,6 @@
 
 use sampan_testkit::Cluster;
 
-use crate::event;
-
 fn job(name: &str, spec: &str, script: &str, policy: &str) -> String {
     format!(
         "
@@ -29,7 +27,7 @@ pub fn completions(cluster: &mut Cluster) {
     assert_eq!(namespace.get("job/three", ".status.succeeded"), "3");
     namespace.kubectl(&["get", "job", "three"]).ok().matches(r"^three +Complete +3/3 +");
     namespace.kubectl(&["logs", "-l", "job-name=three"]).ok().is("done\ndone\ndone");
-    event(&namespace, "three", "Completed", "Job completed");
+    namespace.event("three", "Completed", "Job completed");
     // Suspended, it runs nothing; resumed, it does.
     namespace.apply(&job("held", "suspend: true", "echo ran", "Never"));
     namespace.wait("job/held", "condition=Suspended");
@@ -55,7 +53,7 @@ pub fn failure(cluster: &mut Cluster) {
         assert_eq!(namespace.get(&format!("job/{name}"), ".status.succeeded"), "", "{name}");
     }
     assert_eq!(namespace.get("job/once", ".status.failed"), "1");
-    event(&namespace, "once", "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    namespace.event("once", "BackoffLimitExceeded", "Job has reached the specified backoff limit");
     namespace.kubectl(&["get", "job", "once"]).ok().matches(r"^once +Failed +0/1 +");
     // A failed pod stays to be looked at; one that was still running goes.
     namespace.kubectl(&["get", "pods", "-l", "job-name=once"]).ok().matches("^once-.* 0/1 +Error +0 ");

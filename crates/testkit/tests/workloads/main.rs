@@ -72,15 +72,6 @@ fn script(name: &str, policy: &str, script: &str, more: &str) -> String {
     )
 }
 
-/// Waits until an event with this reason and message (a pattern) about an object has been told.
-#[track_caller]
-fn event(namespace: &Namespace<'_>, object: &str, reason: &str, message: &str) {
-    let format = "custom-columns=REASON:.reason,MESSAGE:.message";
-    let field = format!("--field-selector=involvedObject.name={object},reason={reason}");
-    let mut watch = namespace.spawn(&["get", "events", "--watch", &field, "-o", format]);
-    watch.until(&format!("^{reason} +{message}"));
-}
-
 /// What a path in the status of a pod's first container prints.
 #[track_caller]
 fn status(namespace: &Namespace<'_>, pod: &str, path: &str) -> String {

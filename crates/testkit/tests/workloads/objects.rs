@@ -2,20 +2,19 @@
 
 use sampan_testkit::{Cluster, Namespace};
 
-use crate::{event, pod, script};
+use crate::{pod, script};
 
 pub fn unschedulable(cluster: &mut Cluster) {
     let namespace = cluster.namespace("unschedulable");
     let container = "  containers: [{name: main, image: 'example.com/test:1', command: [sleep, '1000']}]";
     namespace.apply(&pod("picky", &format!("  nodeSelector: {{disk: ssd}}\n{container}")));
     namespace.apply(&script("huge", "Always", "true", "resources: {requests: {memory: 1000Ti}}"));
-    event(
-        &namespace,
+    namespace.event(
         "picky",
         "FailedScheduling",
         r"0/1 nodes are available: 1 node\(s\) didn't match Pod's node affinity/selector\.",
     );
-    event(&namespace, "huge", "FailedScheduling", r"0/1 nodes are available: 1 Insufficient memory\.");
+    namespace.event("huge", "FailedScheduling", r"0/1 nodes are available: 1 Insufficient memory\.");
     assert_eq!(namespace.get("pod/picky", ".status.phase"), "Pending");
     let node = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]).ok().text();
     // What held it back goes away, and it runs.
@@ -27,8 +26,7 @@ pub fn unschedulable(cluster: &mut Cluster) {
     let tolerations = "  tolerations: [{key: only, value: special, effect: NoSchedule}]";
     namespace.apply(&pod("special", &format!("{tolerations}\n{container}")));
     namespace.wait("pod/special", "condition=Ready");
-    event(
-        &namespace,
+    namespace.event(
         "plain",
         "FailedScheduling",
         r"0/1 nodes are available: 1 node\(s\) had untolerated taint",
@@ -57,7 +55,7 @@ pub fn anti_affinity(cluster: &mut Cluster) {
     namespace.wait("pod/first", "condition=Ready");
     namespace.apply(&alone("second"));
     let message = r"0/1 nodes are available: 1 node\(s\) didn't match pod anti-affinity rules\.";
-    event(&namespace, "second", "FailedScheduling", message);
+    namespace.event("second", "FailedScheduling", message);
     namespace.kubectl(&["delete", "pod", "first"]).ok();
     namespace.wait("pod/second", "condition=Ready");
 }

@@ -2,13 +2,14 @@
 
 use sampan_testkit::Cluster;
 
-use crate::{event, pod, script, status};
+use crate::{pod, script, status};
 
 pub fn liveness(cluster: &mut Cluster) {
     let namespace = cluster.namespace("liveness");
-    let probe = |way: &str| {
-        format!("livenessProbe: {{{way}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 1}}")
+    let patient = |way: &str, seconds: u32| {
+        format!("livenessProbe: {{{way}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: {seconds}}}")
     };
+    let probe = |way: &str| patient(way, 1);
     let exec = "exec: {command: [sh, -c, 'test ! -f /tmp/sick || { echo feeling bad; exit 1; }']}";
     namespace.apply(
         &[
@@ -17,7 +18,7 @@ pub fn liveness(cluster: &mut Cluster) {
                 "http",
                 "Always",
                 "exec web 8080 one",
-                &probe("httpGet: {path: /, port: 8080}, initialDelaySeconds: 1"),
+                &patient("httpGet: {path: /, port: 8080}, initialDelaySeconds: 2", 20),
             ),
             script("tcp", "Always", "exec sleep 1000", &probe("tcpSocket: {port: 8080}")),
             script("slow", "Always", "exec sleep 1000", &probe("exec: {command: [sleep, '20']}")),
@@ -27,16 +28,14 @@ pub fn liveness(cluster: &mut Cluster) {
     for name in ["exec", "tcp", "slow"] {
         namespace.wait_for(&format!("pod/{name}"), ".status.containerStatuses[0].restartCount", "1");
     }
-    event(&namespace, "exec", "Unhealthy", "Liveness probe failed: feeling bad");
-    event(&namespace, "exec", "Killing", "Container main failed liveness probe, will be restarted");
-    event(
-        &namespace,
+    namespace.event("exec", "Unhealthy", "Liveness probe failed: feeling bad");
+    namespace.event("exec", "Killing", "Container main failed liveness probe, will be restarted");
+    namespace.event(
         "tcp",
         "Unhealthy",
         "Liveness probe failed: dial tcp 10.42.*:8080: connect: connection refused",
     );
-    event(
-        &namespace,
+    namespace.event(
         "slow",
         "Unhealthy",
         "Liveness probe (errored and resulted in unknown state|failed): .*timed out",
@@ -59,8 +58,8 @@ pub fn readiness(cluster: &mut Cluster) {
         "mkdir /tmp/www; exec httpd -f -p 8080 -h /tmp/www",
         "readinessProbe: {httpGet: {path: /ok, port: 8080}, periodSeconds: 1}",
     ));
-    event(&namespace, "file", "Unhealthy", "Readiness probe failed: cat: can't open '/tmp/ready'");
-    event(&namespace, "http", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
+    namespace.event("file", "Unhealthy", "Readiness probe failed: cat: can't open '/tmp/ready'");
+    namespace.event("http", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
     assert_eq!(status(&namespace, "file", "ready"), "false");
     assert_eq!(status(&namespace, "file", "started"), "true");
     namespace.sh("file", "touch /tmp/ready").ok();
@@ -82,9 +81,9 @@ pub fn startup(cluster: &mut Cluster) {
     image: example.com/test:1
     command: [sh, -c, 'exec sleep 1000']
     startupProbe: {exec: {command: [test, -f, /tmp/up]}, periodSeconds: 1, failureThreshold: 60}
-    livenessProbe: {exec: {command: [test, -f, /tmp/alive]}, periodSeconds: 1, failureThreshold: 1}",
+    livenessProbe: {exec: {command: [test, -f, /tmp/alive]}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 20}",
     ));
-    event(&namespace, "held", "Unhealthy", "Startup probe failed:");
+    namespace.event("held", "Unhealthy", "Startup probe failed:");
     assert_eq!(status(&namespace, "held", "started"), "false");
     assert_eq!(status(&namespace, "held", "ready"), "false");
     namespace.sh("held", "touch /tmp/alive /tmp/up").ok();
@@ -101,5 +100,5 @@ pub fn startup(cluster: &mut Cluster) {
         "startupProbe: {tcpSocket: {port: 1}, periodSeconds: 1, failureThreshold: 2}",
     ));
     namespace.wait_for("pod/never", ".status.containerStatuses[0].restartCount", "1");
-    event(&namespace, "never", "Killing", "Container main failed startup probe, will be restarted");
+    namespace.event("never", "Killing", "Container main failed startup probe, will be restarted");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sampan_testkit::Cluster;
 
-use crate::{event, pod, status};
+use crate::{pod, status};
 
 fn puller(name: &str, image: &str, policy: &str, more: &str) -> String {
     pod(
@@ -32,19 +32,18 @@ pub fn errors(cluster: &mut Cluster) {
     let message = status(&namespace, "never", "state.waiting.message");
     assert_eq!(message, "Container image \"example.com/absent:1\" is not present with pull policy of Never");
     namespace.wait_for("pod/wrong", reason, "InvalidImageName");
-    event(
-        &namespace,
+    namespace.event(
         "wrong",
         "InspectFailed",
         "Failed to apply default image tag \"UPPER/Case:1\": couldn't parse image name",
     );
-    event(&namespace, "absent", "Pulling", &format!("Pulling image \"{absent}\""));
-    event(&namespace, "absent", "Failed", &format!("Failed to pull image \"{absent}\": .*refused"));
-    event(&namespace, "absent", "Failed", "Error: ErrImagePull");
+    namespace.event("absent", "Pulling", &format!("Pulling image \"{absent}\""));
+    namespace.event("absent", "Failed", &format!("Failed to pull image \"{absent}\": .*refused"));
+    namespace.event("absent", "Failed", "Error: ErrImagePull");
     namespace.wait_for("pod/absent", reason, "ImagePullBackOff");
     let message = status(&namespace, "absent", "state.waiting.message");
     assert!(message.starts_with(&format!("Back-off pulling image \"{absent}\"")), "{message}");
-    event(&namespace, "absent", "BackOff", &format!("Back-off pulling image \"{absent}\""));
+    namespace.event("absent", "BackOff", &format!("Back-off pulling image \"{absent}\""));
     namespace
         .kubectl(&["get", "pod", "absent"])
         .ok()
@@ -76,8 +75,7 @@ auth: {{htpasswd: {{realm: harbour, path: {path}/htpasswd}}}}
     let namespace = cluster.namespace("private");
     let image = format!("{REGISTRY}/team/private:1");
     namespace.apply(&puller("stranger", &image, "Always", ""));
-    event(
-        &namespace,
+    namespace.event(
         "stranger",
         "Failed",
         &format!("Failed to pull image \"{image}\": .*authentication required"),
@@ -87,8 +85,7 @@ auth: {{htpasswd: {{realm: harbour, path: {path}/htpasswd}}}}
     namespace.kubectl(&["create", "secret", "docker-registry", "key", &server, login[0], login[1]]).ok();
     namespace.apply(&puller("friend", &image, "Always", "  imagePullSecrets: [{name: key}]\n"));
     namespace.wait("pod/friend", "condition=Ready");
-    event(
-        &namespace,
+    namespace.event(
         "friend",
         "Pulled",
         &format!("Successfully pulled image \"{image}\" in .* Image size: [0-9]+ bytes"),
@@ -101,7 +98,7 @@ auth: {{htpasswd: {{realm: harbour, path: {path}/htpasswd}}}}
     namespace.apply(&puller("heir", &image, "Always", ""));
     namespace.wait("pod/heir", "condition=Ready");
     namespace.apply(&puller("unknown", &format!("{REGISTRY}/team/other:1"), "Always", ""));
-    event(&namespace, "unknown", "Failed", "Failed to pull image .*(not found|unknown)");
+    namespace.event("unknown", "Failed", "Failed to pull image .*(not found|unknown)");
     registry.kill();
 }
 

@@ -34,7 +34,7 @@ pub fn graceful(cluster: &mut Cluster) {
     assert_eq!(status(&namespace, "polite", "restartCount"), "0");
     let (_, printed) = logs.end();
     assert_eq!(printed.lines().collect::<Vec<_>>(), ["up", "told", "done"]);
-    namespace.kubectl(&["get", "events"]).ok().has(&["Stopping container main"]);
+    namespace.event("polite", "Killing", "Stopping container main");
     release(&namespace, "polite");
 }
 

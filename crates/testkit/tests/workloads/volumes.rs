@@ -2,7 +2,7 @@
 
 use sampan_testkit::Cluster;
 
-use crate::{event, pod, script, status};
+use crate::{pod, script, status};
 
 const SOURCES: &str = "
 apiVersion: v1
@@ -249,8 +249,7 @@ pub fn host_path(cluster: &mut Cluster) {
         ),
     );
     namespace.apply(&wrong);
-    event(
-        &namespace,
+    namespace.event(
         "file",
         "FailedMount",
         "MountVolume.SetUp failed for volume \"host\" : hostPath type check failed: .*is not a file",
@@ -293,8 +292,7 @@ pub fn missing(cluster: &mut Cluster) {
         );
         assert_eq!(namespace.get(&format!("pod/{name}"), &format!("{waiting}.message")), message);
     }
-    event(
-        &namespace,
+    namespace.event(
         "volume",
         "FailedMount",
         "MountVolume.SetUp failed for volume \"v\" : configmap \"late\" not found",
