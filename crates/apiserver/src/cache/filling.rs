@@ -48,17 +48,22 @@ impl Cache {
         Ok(())
     }
 
-    /// Holds what was read of a snapshot of the store; its window begins anew.
+    /// Holds what was read of a snapshot of the store; its window begins anew. Who waits for an event is woken:
+    /// some may be missing.
     pub(crate) fn fill(&self, filling: Filling, revision: u64) {
-        let mut state = self.state.write();
-        state.objects = filling.objects;
-        state.bytes = filling.bytes;
-        state.revision = revision;
-        state.oldest = revision;
-        state.loaded = revision;
-        state.window.clear();
-        state.window_bytes = 0;
-        state.pins.all_left(revision);
+        {
+            let mut state = self.state.write();
+            state.objects = filling.objects;
+            state.bytes = filling.bytes;
+            state.revision = revision;
+            state.oldest = revision;
+            state.loaded = revision;
+            state.window.clear();
+            state.window_bytes = 0;
+            state.pins.all_left(revision);
+        }
+        self.frames.batches.forget();
+        self.latest.send_replace(revision);
     }
 }
 

@@ -92,11 +92,12 @@ impl Pins {
         });
     }
 
-    /// Everything left the window at a revision.
+    /// Everything left the window at a revision: wakes all who wait.
     pub fn all_left(&mut self, revision: u64) {
         for entry in self.entries.values_mut() {
             entry.revisions.clear();
             entry.gone = revision;
+            entry.latest.send_replace(revision);
         }
     }
 

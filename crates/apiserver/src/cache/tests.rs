@@ -1,3 +1,5 @@
+use futures_util::FutureExt as _;
+
 use super::*;
 
 fn caches() -> (Caches, Arc<Cache>) {
@@ -133,4 +135,17 @@ async fn waiting_for_a_revision_ends_when_it_is_applied() {
     put(&caches, "a", 2);
     waiter.await.expect("no panic");
     assert_eq!(caches.revision(), 2);
+}
+
+#[test]
+fn who_waits_for_events_is_woken_when_some_may_be_missing() {
+    let (caches, pods) = caches();
+    put(&caches, "a", 2);
+    let mut all = pods.subscribe();
+    let mut pinned = Pinned::new(pods.clone(), Pin::Key("n/a".into()), 2).expect("a revision of the window");
+    assert!(!all.has_changed().expect("open") && pinned.changed().now_or_never().is_none());
+    caches.fillings().finish(9);
+    assert!(all.changed().now_or_never().is_some() && pinned.changed().now_or_never().is_some());
+    assert_eq!(pods.events_after(2, 10).err(), Some(Expired { oldest: 9 }));
+    assert_eq!(pinned.events_after(2, 10).err(), Some(Expired { oldest: 9 }));
 }

@@ -84,6 +84,10 @@ impl Batches {
         batch
     }
 
+    pub fn forget(&self) {
+        self.kept.lock().clear();
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.kept.lock().len()
