@@ -81,9 +81,10 @@ pub fn watch(query: &Query) -> Result<WatchOptions, Status> {
     })
 }
 
-/// `timeoutSeconds`; what is not positive counts as absent.
+/// `timeoutSeconds`, of a century at most; what is not positive counts as absent.
 fn timeout(query: &Query) -> Result<Option<u64>, Status> {
-    Ok(query.integer("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0))
+    let seconds = query.integer("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+    Ok(seconds.filter(|seconds| *seconds > 0).map(|seconds| seconds.min(100 * 365 * 24 * 3600)))
 }
 
 fn read(query: &Query) -> Result<ListOptions, Status> {

@@ -117,6 +117,14 @@ async fn only_the_first_table_of_a_watch_has_columns() {
 }
 
 #[tokio::test]
+async fn a_watch_may_be_asked_for_as_long_as_can_be_written() {
+    let server = with_config_maps(&["a"]).await;
+    let target = format!("{MAPS}?watch=1&timeoutSeconds={}", i64::MAX);
+    let mut stream = Frames::open(&server, &target, "application/json").await;
+    assert_eq!(stream.next().await.expect("an event").0, "ADDED");
+}
+
+#[tokio::test]
 async fn where_a_watch_begins() {
     let server = with_config_maps(&["a"]).await;
     let (_, _, list) = read(&server, MAPS, "application/json").await;
