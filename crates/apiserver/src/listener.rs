@@ -1,29 +1,34 @@
 //! Connections: TLS, limits on what an idle or slow client may hold, and a graceful end.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::{Request, StatusCode, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls::pki_types::CertificateDer;
 use sampan_base::drain::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::corked::Corked;
 use crate::ApiServer;
-use crate::http::{Connection, handle};
+use crate::http::{Connection, handle, text};
 use crate::identity::authentication::ClientCertificate;
 use crate::identity::pki::Trust;
 
 mod corked;
+#[cfg(test)]
+mod tests;
 
 /// The most connections at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -38,12 +43,19 @@ const MAX_STREAMS: u32 = 250;
 /// first reads megabytes of events that are on their way to it.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 const ALIVE_WITHIN: Duration = Duration::from_secs(90);
-/// How long requests that run may go on after shutdown was asked for.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long requests that run may go on after shutdown was asked for. Watches end by themselves.
+const DRAIN: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 2 });
 /// The pause after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections on one socket until shutdown.
+/// The connections of a listener that serve requests.
+#[derive(Clone, Default)]
+struct Served {
+    running: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Accepts connections on one socket until shutdown; then lets requests that run come to their end.
 pub async fn serve(
     server: Arc<ApiServer>,
     listener: TcpListener,
@@ -51,7 +63,7 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = Arc::new(GracefulShutdown::new());
+    let served = Served::default();
     loop {
         let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
@@ -66,29 +78,31 @@ pub async fn serve(
                 continue;
             }
         };
-        let (server, trust, graceful) = (server.clone(), trust.clone(), graceful.clone());
+        let (server, trust, served) = (server.clone(), trust.clone(), served.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection(server, stream, trust, &graceful).await {
+            if let Err(error) = connection(server, stream, trust, &served).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(permit);
         });
     }
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
-    }
+    drop(listener);
+    served.stop.cancel();
+    served.running.close();
+    let _ = tokio::time::timeout(DRAIN, served.running.wait()).await;
 }
 
 async fn connection(
     server: Arc<ApiServer>,
     stream: TcpStream,
     mut trust: watch::Receiver<Arc<Trust>>,
-    graceful: &GracefulShutdown,
+    served: &Served,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr().ok();
     let acceptor = TlsAcceptor::from(trust.borrow_and_update().tls.clone());
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let _running = served.running.token();
     let certificates = stream.get_ref().1.peer_certificates();
     let shown = certificates.and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
     let proxies = server.authenticator.front_proxy.as_ref();
@@ -98,10 +112,18 @@ async fn connection(
     });
     let certificate = certificate.transpose().map_err(io::Error::other)?;
     let client = Arc::new(Connection { certificate, peer, since: Instant::now() });
-    let service = service_fn(move |request| {
+    // Who agreed on HTTP/2 speaks it: an upgrade from HTTP/1 would leave to nobody what is held.
+    let holds = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request: Request<Incoming>| {
         let (server, client) = (server.clone(), client.clone());
         // The state of a request takes kilobytes, and is moved several times on its way into a task.
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(handle(server, request, &client).await) })
+        Box::pin(async move {
+            Ok::<_, std::convert::Infallible>(if holds && request.version() != Version::HTTP_2 {
+                text(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 was agreed on by ALPN\n")
+            } else {
+                handle(server, request, &client).await
+            })
+        })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -116,20 +138,23 @@ async fn connection(
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .keep_alive_interval(ALIVE_EVERY)
         .keep_alive_timeout(ALIVE_WITHIN);
-    // Somebody else goes on with a connection of HTTP/1 that is upgraded.
-    let holds = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = Corked::new(stream, holds);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream.clone()), service);
-    let mut connection = pin!(graceful.watch(connection.into_owned()));
-    let served = poll_fn(|cx| {
-        let served = connection.as_mut().poll(cx).map_err(io::Error::other);
+    let mut connection = pin!(connection.into_owned());
+    let (mut stop, mut stopping) = (pin!(served.stop.cancelled()), false);
+    let ended = poll_fn(|cx| {
+        if !stopping && stop.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        let ended = connection.as_mut().poll(cx).map_err(io::Error::other);
         match stream.poll_out(cx) {
-            Poll::Ready(Err(error)) if served.is_pending() => Poll::Ready(Err(error)),
-            Poll::Ready(_) | Poll::Pending => served,
+            Poll::Ready(Err(error)) if ended.is_pending() => Poll::Ready(Err(error)),
+            Poll::Ready(_) | Poll::Pending => ended,
         }
     });
     tokio::select! {
-        served = served => served,
+        ended = ended => ended,
         () = distrusted(trust, shown) => Err(io::Error::other("its certificate's authority was dropped")),
     }
 }

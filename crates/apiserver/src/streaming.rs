@@ -17,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sampan_api::Status;
 use sampan_client::node_streams::{NodeStreams, PodRef};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 mod command;
@@ -73,6 +73,11 @@ impl Sessions {
 
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+
+    /// Resolves when sessions are to end.
+    pub fn ending(&self) -> WaitForCancellationFutureOwned {
+        self.stop.clone().cancelled_owned()
     }
 
     /// Ends every session, and waits until the last one let go of what it held.

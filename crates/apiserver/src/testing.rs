@@ -95,6 +95,10 @@ impl TestServer {
         TestServer { server, connection, follower, store, pki, directory }
     }
 
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
     /// Sends a request on a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let (ours, theirs) = tokio::io::duplex(1 << 20);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
 use sampan_api::table::Table;
 use sampan_apiserver::authorization::Authorizers;
@@ -62,7 +62,8 @@ async fn serve(config: Config) -> Result<()> {
     let started = Instant::now();
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
-    let mut tasks = Tasks::default();
+    // Listeners end before what answers their requests.
+    let (mut listeners, mut tasks) = (Tasks::default(), Tasks::default());
     let readiness = Readiness::default();
     // The network stands before anything listens on it.
     let network = node_role::set_up_network(&config);
@@ -74,7 +75,7 @@ async fn serve(config: Config) -> Result<()> {
     let at_rest = AtRest::open(&config, inner.clone()).await?;
     let store: Arc<dyn Store> = at_rest.store.clone();
     network.await?;
-    let (server, pki) = start_api(&config, &*inner, &at_rest, &mut tasks, &readiness).await?;
+    let (server, pki) = start_api(&config, &*inner, &at_rest, &mut listeners, &mut tasks, &readiness).await?;
     // It may finish a rotation of keys, of which other servers are told by now.
     tasks.spawn_until_shutdown("encryption", at_rest.clone().follow());
     eprintln!("kubeconfig: {}", pki.admin_kubeconfig().display());
@@ -94,7 +95,7 @@ async fn serve(config: Config) -> Result<()> {
         let endpoint = SocketAddr::new(advertised(&config), config.listen.port());
         let registry = server.registry.clone();
         let peer = Peer::new(registry, &config.node_name, identity.clone(), endpoint)?;
-        tasks.spawn("peers", peer.run(tasks.shutdown()));
+        tasks.spawn("peers", peer.run(listeners.shutdown()));
     }
     start_control(&server, authority, &mut tasks, &readiness, &identity);
     let clients = Clients {
@@ -114,8 +115,11 @@ async fn serve(config: Config) -> Result<()> {
             shutdown.requested().await;
         }
     });
-    let ended = wait_for_end(&mut tasks).await;
-    server.sessions.shut_down().await;
+    let ended = tokio::select! {
+        ended = wait_for_end(&mut tasks) => ended,
+        name = listeners.first_end() => Err(anyhow!("{} ended", name.unwrap_or("every listener"))),
+    };
+    tokio::join!(listeners.stop(STOP_DEADLINE), server.sessions.shut_down());
     let aborted = tasks.stop(STOP_DEADLINE).await;
     if aborted > 0 {
         tracing::warn!(aborted, "tasks did not end in time");
@@ -225,6 +229,7 @@ async fn start_api(
     config: &Config,
     inner: &dyn Store,
     at_rest: &AtRest,
+    listeners: &mut Tasks,
     tasks: &mut Tasks,
     readiness: &Readiness,
 ) -> Result<(Arc<ApiServer>, Arc<Pki>)> {
@@ -268,7 +273,7 @@ async fn start_api(
         health: readiness.clone(),
         metrics: sampan_base::metrics::Registry::default(),
         front_proxy: Some(pki.front_proxy_client()),
-        shutdown: Some(tasks.shutdown()),
+        shutdown: Some(listeners.shutdown()),
         limits: config.limits,
         authorizers: Authorizers::new(steps),
         audit: config.audit.as_ref().map(Audit::open).transpose()?,
@@ -297,7 +302,8 @@ async fn start_api(
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}; choose another address with --listen"))?;
-        tasks.spawn("listener", listener::serve(server.clone(), socket, pki.trust(), tasks.shutdown()));
+        let shutdown = listeners.shutdown();
+        listeners.spawn("listener", listener::serve(server.clone(), socket, pki.trust(), shutdown));
     }
     gate.open();
     Ok((server, pki))

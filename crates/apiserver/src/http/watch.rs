@@ -15,9 +15,10 @@ use hyper::body::Incoming;
 use sampan_api::Status;
 use sampan_api::object::ObjectRef;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::body::PIECE;
-use super::form::{Included, Writer};
+use super::form::{FormKey, Included, Writer};
 use super::negotiate::{Media, Offer, accepted_stream};
 use super::options;
 use super::{ConnectedAt, ResponseBody};
@@ -75,7 +76,8 @@ pub async fn watch(
     let ends_initial = asked.bookmarks && asked.send_initial == Some(true);
     let since =
         request.extensions().get().map_or_else(Instant::now, |ConnectedAt(at)| Instant::from_std(*at));
-    let sender = Sender::new(watcher, writer, counted, since, deadline, asked.bookmarks, ends_initial);
+    let ends = Ends { deadline, server: Box::pin(server.sessions.ending()) };
+    let sender = Sender::new(watcher, writer, counted, since, ends, asked.bookmarks, ends_initial);
     if socket::is_asked(headers) {
         return socket::serve(request, sender, accepted.media);
     }
@@ -109,15 +111,22 @@ struct Sender {
     bookmarks: Option<Interval>,
     /// The revision of the last bookmark.
     bookmarked: u64,
-    deadline: Instant,
     /// Ends at the deadline.
     time: Pin<Box<Sleep>>,
+    ends: Ends,
     /// When the connection began: where watchers are very many, all of one connection look for changes at the
     /// same times, which are counted from here.
     since: Instant,
     /// Until when nothing new is looked for.
     rested: Option<Instant>,
     ended: bool,
+}
+
+/// When a watch ends that its client does not end.
+struct Ends {
+    deadline: Instant,
+    /// With the server.
+    server: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What a watcher gets next.
@@ -133,13 +142,13 @@ impl Sender {
         writer: Writer,
         counted: WatchSeries,
         since: Instant,
-        deadline: Instant,
+        ends: Ends,
         bookmarks: bool,
         ends_initial: bool,
     ) -> Self {
         let initial = watcher.take_initial().into_iter();
         let bookmarks = bookmarks.then(|| {
-            let last = deadline.checked_sub(LAST_BOOKMARK).unwrap_or(deadline);
+            let last = ends.deadline.checked_sub(LAST_BOOKMARK).unwrap_or(ends.deadline);
             let first = (Instant::now() + BOOKMARK_EVERY).min(last);
             let mut ticks = tokio::time::interval_at(first, BOOKMARK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,8 +165,8 @@ impl Sender {
             ready: VecDeque::new(),
             bookmarks,
             bookmarked: 0,
-            deadline,
-            time: Box::pin(tokio::time::sleep_until(deadline)),
+            time: Box::pin(tokio::time::sleep_until(ends.deadline)),
+            ends,
             since,
             rested: None,
             ended: false,
@@ -237,7 +246,10 @@ impl Sender {
             next = changes => {
                 self.rested = self.watcher.pace().map(|pace| turn(self.since, pace, Instant::now()));
                 let seen = match next? {
-                    Next::Joined(batch) => return Ok(Some(batch)),
+                    Next::Joined(batch) => {
+                        self.catch_up(form);
+                        return Ok(Some(batch));
+                    }
                     Next::Changes(seen) => seen,
                 };
                 // The resource went away or changed its form.
@@ -247,7 +259,9 @@ impl Sender {
                     self.ready.push_back(frame);
                 }
                 if joins && self.ready.len() > 1 {
-                    return Ok(self.join(after));
+                    let batch = self.join(after);
+                    self.catch_up(form);
+                    return Ok(batch);
                 }
             }
             _ = tick => {
@@ -255,7 +269,7 @@ impl Sender {
                 if revision > self.bookmarked {
                     self.bookmark(revision, false)?;
                 }
-                let last = self.deadline - LAST_BOOKMARK;
+                let last = self.ends.deadline - LAST_BOOKMARK;
                 if let Some(ticks) = &mut self.bookmarks
                     && Instant::now() < last && last < Instant::now() + BOOKMARK_EVERY
                 {
@@ -263,8 +277,16 @@ impl Sender {
                 }
             }
             () = &mut self.time => self.ended = true,
+            () = &mut self.ends.server => self.ended = true,
         }
         Ok(None)
+    }
+
+    /// Does not rest where another watcher was further already: what it got is there.
+    fn catch_up(&mut self, form: FormKey) {
+        if self.rested.is_some() && self.watcher.is_behind(form) {
+            self.rested = Some(Instant::now());
+        }
     }
 
     /// Joins what came after a revision and is ready, for this watcher and for others. Long runs are rare, and
