@@ -195,11 +195,6 @@ impl Watcher {
         Some(batch)
     }
 
-    /// Whether what comes next was joined by another watcher already.
-    pub fn is_behind(&self, form: FormKey) -> bool {
-        self.resource.cache.frames.batches.find(self.stand(self.cursor, form)).is_some()
-    }
-
     /// Leaves to others what this watcher got after a revision, and answers what it is to send itself.
     pub fn join(&mut self, after: u64, form: FormKey, bytes: Bytes, lengths: Arc<[usize]>) -> Batch {
         let batch = Batch { until: self.cursor, bytes, lengths };

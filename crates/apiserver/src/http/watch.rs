@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::body::PIECE;
-use super::form::{FormKey, Included, Writer};
+use super::form::{Included, Writer};
 use super::negotiate::{Media, Offer, accepted_stream};
 use super::options;
 use super::{ConnectedAt, ResponseBody};
@@ -246,10 +246,7 @@ impl Sender {
             next = changes => {
                 self.rested = self.watcher.pace().map(|pace| turn(self.since, pace, Instant::now()));
                 let seen = match next? {
-                    Next::Joined(batch) => {
-                        self.catch_up(form);
-                        return Ok(Some(batch));
-                    }
+                    Next::Joined(batch) => return Ok(Some(batch)),
                     Next::Changes(seen) => seen,
                 };
                 // The resource went away or changed its form.
@@ -259,9 +256,7 @@ impl Sender {
                     self.ready.push_back(frame);
                 }
                 if joins && self.ready.len() > 1 {
-                    let batch = self.join(after);
-                    self.catch_up(form);
-                    return Ok(batch);
+                    return Ok(self.join(after));
                 }
             }
             _ = tick => {
@@ -280,13 +275,6 @@ impl Sender {
             () = &mut self.ends.server => self.ended = true,
         }
         Ok(None)
-    }
-
-    /// Does not rest where another watcher was further already: what it got is there.
-    fn catch_up(&mut self, form: FormKey) {
-        if self.rested.is_some() && self.watcher.is_behind(form) {
-            self.rested = Some(Instant::now());
-        }
     }
 
     /// Joins what came after a revision and is ready, for this watcher and for others. Long runs are rare, and
