@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::run::{cargo, cargo_command, require_root, root, run};
+use crate::run::{cargo, cargo_command, require_root, root, run_tests};
 use crate::tools::{
     self, BUSYBOX, CURL, ETCD, ETCDCTL, HELM, IP, KUBECTL, NFT, REGISTRY, RUNC, SECCOMP, STATIC_LIBC, VENV,
 };
@@ -37,13 +37,16 @@ pub fn test(wanted: &[String]) -> Result<()> {
         if let Err(error) = &result {
             eprintln!("{name} failed: {error:#}");
         }
-        results.push((name, result.is_ok(), started.elapsed().as_secs()));
+        results.push((name, result, started.elapsed().as_secs()));
     }
     println!();
-    for (name, passed, seconds) in &results {
-        println!("{} {name} ({seconds} s)", if *passed { "passed" } else { "FAILED" });
+    for (name, result, seconds) in &results {
+        match result {
+            Ok(()) => println!("passed {name} ({seconds} s)"),
+            Err(error) => println!("FAILED {name} ({seconds} s): {error:#}"),
+        }
     }
-    let failed = results.iter().filter(|(_, passed, _)| !passed).count();
+    let failed = results.iter().filter(|(_, result, _)| result.is_err()).count();
     println!("{} passed, {failed} failed", results.len() - failed);
     if failed > 0 { bail!("{failed} of {} parts failed", results.len()) } else { Ok(()) }
 }
@@ -57,7 +60,9 @@ fn build() -> Result<()> {
 /// Every test that needs no cluster.
 fn unit() -> Result<()> {
     build()?;
-    cargo(&["test", "--workspace", "--exclude", TESTKIT, "--quiet"])
+    let mut command = cargo_command();
+    command.args(["test", "--workspace", "--exclude", TESTKIT, "--quiet", "--no-fail-fast"]);
+    run_tests(command)
 }
 
 /// Every test of the testkit: clusters, stock clients.
@@ -65,13 +70,13 @@ fn end_to_end() -> Result<()> {
     build()?;
     let tools = tools::ensure_go(&[KUBECTL, HELM])?;
     let mut command = cargo_command();
-    command.args(["test", "--workspace"]);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
     for test in cluster_tests()? {
         command.args(["--test", &test]);
     }
     tools::add_to_path(&mut command, tools)?;
     command.env("SAMPAN_BIN", root().join("target/debug/sampan"));
-    run(command)
+    run_tests(command)
 }
 
 /// The names of the testkit's tests. They are chosen by name in all packages, so no other may bear one.
