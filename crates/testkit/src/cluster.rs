@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::command::{DEADLINE, Output, Running};
-use crate::etcd::{Etcd, Member};
+use crate::daemon::Daemon;
+use crate::etcd::{self, Member};
 use crate::sandbox::{Sandbox, beside_this_program};
 use crate::terminal::Terminal;
 
@@ -27,7 +28,7 @@ pub struct Cluster {
     // Dropped before the sandbox, whose end is the end of its process.
     server: Option<Server>,
     /// Where the state is kept when that is not the server's own file.
-    etcd: Option<Etcd>,
+    etcd: Option<Daemon>,
     program: PathBuf,
     arguments: Vec<String>,
     sandbox: Sandbox,
@@ -51,7 +52,7 @@ impl Cluster {
         let etcd = if std::env::var("SAMPAN_TEST_STORAGE").is_ok_and(|storage| storage == "etcd") {
             let member = Member::alone();
             arguments.extend(["--storage".to_owned(), format!("etcd://{}", member.client())]);
-            Some(Etcd::start(&sandbox, &member, std::slice::from_ref(&member))?)
+            Some(etcd::start(&sandbox, &member, std::slice::from_ref(&member), &[])?)
         } else {
             None
         };

@@ -14,6 +14,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod daemon;
 pub mod etcd;
 pub mod image;
 pub mod load;
@@ -21,6 +22,7 @@ pub mod sandbox;
 pub mod servers;
 pub mod suite;
 pub mod terminal;
+pub mod tls;
 pub mod web;
 pub mod workers;
 

@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 
 use crate::cluster::Server;
 use crate::command::{DEADLINE, Output};
-use crate::etcd::{Etcd, Member};
+use crate::daemon::Daemon;
+use crate::etcd::{self, Member};
 use crate::sandbox::{Sandbox, beside_this_program};
 
 /// A switch of the hub.
@@ -56,7 +57,7 @@ pub struct Machine {
 /// One member's machine.
 #[derive(Debug)]
 pub struct MemberMachine {
-    etcd: Option<Etcd>,
+    etcd: Option<Daemon>,
     pub member: Member,
     sandbox: Sandbox,
     number: usize,
@@ -164,7 +165,7 @@ impl Servers {
     pub fn start_member(&mut self, index: usize) -> Result<()> {
         let all: Vec<Member> = self.members.iter().map(|machine| machine.member.clone()).collect();
         let machine = &mut self.members[index];
-        machine.etcd = Some(Etcd::start(&machine.sandbox, &machine.member, &all)?);
+        machine.etcd = Some(etcd::start(&machine.sandbox, &machine.member, &all, &[])?);
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use sampan_storage::grpc::{CallError, Channel, Endpoint, TlsFiles, wire};
 use sampan_testkit::Sandbox;
-use sampan_testkit::etcd::{Etcd, Member, PROGRAM};
+use sampan_testkit::daemon::Daemon;
+use sampan_testkit::etcd::{self, Member, PROGRAM};
 
 pub const NAME: &str = "etcd";
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -16,12 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_BYTES: usize = 1 << 20;
 
 /// Starts one on its data in a sandbox; `None` where it is not installed.
-pub fn start(sandbox: &Sandbox, member: &Member, flags: &[&str]) -> Result<Option<Etcd>> {
+pub fn start(sandbox: &Sandbox, member: &Member, flags: &[&str]) -> Result<Option<Daemon>> {
     if !Path::new(PROGRAM).exists() {
         eprintln!("{PROGRAM} is missing: not compared with etcd (Debian's package etcd-server)");
         return Ok(None);
     }
-    Etcd::start_with(sandbox, member, std::slice::from_ref(member), flags).map(Some)
+    etcd::start(sandbox, member, std::slice::from_ref(member), flags).map(Some)
 }
 
 /// Its clients' way to a member.
