@@ -40,6 +40,8 @@ pub const IP: Tool =
 pub const NFT: Tool = Tool { name: "nft", files: &["/usr/sbin/nft", "/usr/bin/nft"], package: "nftables" };
 pub const CURL: Tool = Tool { name: "curl", files: &["/usr/bin/curl"], package: "curl" };
 pub const RUNC: Tool = Tool { name: "runc", files: &["/usr/sbin/runc", "/usr/bin/runc"], package: "runc" };
+/// Measured beside the API.
+pub const NGINX: Tool = Tool { name: "nginx", files: &["/usr/sbin/nginx"], package: "nginx-light" };
 /// A backend of the store, and measured beside the embedded one.
 pub const ETCD: Tool = Tool { name: "etcd", files: &["/usr/bin/etcd"], package: "etcd-server" };
 /// Asks an etcd who leads.
@@ -62,12 +64,8 @@ pub fn ensure(tools: &[Tool]) -> Result<()> {
         bail!("{} missing; install what your distribution calls {}", names.join(", "), packages.join(", "));
     }
     eprintln!("installing {} (packages {})", names.join(", "), packages.join(", "));
-    let mut update = Command::new("apt-get");
-    update.args(["update", "-qq"]);
-    run(update)?;
-    let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages);
-    install.env("DEBIAN_FRONTEND", "noninteractive");
+    let mut install = Command::new(root().join("xtask/install.sh"));
+    install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
     run(install)
 }
 
