@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use crate::demo;
 use crate::run::{cargo, require_root, root, run};
-use crate::tools::{self, BUSYBOX, ETCD, RUNC, SECCOMP, STATIC_LIBC};
+use crate::tools::{self, BUSYBOX, ETCD, NGINX, RUNC, SECCOMP, STATIC_LIBC};
 
 pub fn bench(parts: &[String]) -> Result<()> {
     require_root("bench")?;
     tools::ensure(&[SECCOMP, STATIC_LIBC, BUSYBOX])?;
-    for peer in [ETCD, RUNC] {
+    for peer in [ETCD, NGINX, RUNC] {
         // A machine without a peer is measured all the same; the figures then say that it is missing.
         if let Err(error) = tools::ensure(&[peer]) {
             eprintln!("not compared with a peer: {error:#}");

@@ -6,6 +6,7 @@ use crate::Arguments;
 use crate::figure::Figure;
 
 mod large;
+mod nginx;
 mod population;
 mod reads;
 mod small;

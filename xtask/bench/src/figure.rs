@@ -48,11 +48,16 @@ impl Figure {
         self
     }
 
-    /// Compares with a peer of the same run, whose value times `share` is the target.
-    pub fn against(mut self, peer: &'static str, value: Option<f64>, share: f64) -> Figure {
+    /// Stands beside a peer of the same run, whose value is no target.
+    pub fn beside(mut self, peer: &'static str, value: Option<f64>) -> Figure {
         self.peer = value.map(|value| (peer, value));
-        self.target = value.map(|value| value * share);
         self
+    }
+
+    /// Compares with a peer of the same run, whose value times `share` is the target.
+    pub fn against(self, peer: &'static str, value: Option<f64>, share: f64) -> Figure {
+        let target = value.map(|value| value * share);
+        Figure { target, ..self.beside(peer, value) }
     }
 
     fn met(&self) -> Option<bool> {

@@ -11,9 +11,9 @@ use sampan_testkit::Cluster;
 use serde_json::json;
 
 use super::population::{Models, NODES, PODS, node};
-use super::{reads, watchers};
+use super::{nginx, reads, watchers};
 use crate::client::{Pace, access, connect, inside, paced, put};
-use crate::figure::Figure;
+use crate::figure::{Figure, quantile};
 use crate::idle::{peak_bytes, proportional_bytes};
 
 /// Until what the start left over has been done.
@@ -46,7 +46,10 @@ pub fn measure(figures: &mut Vec<Figure>) -> Result<()> {
     figures.push(Figure::lower("  start with them to ready", ready, "s"));
     figures.push(Figure::lower("  at most since then", peak_bytes(cluster.server_pid())?, "MB"));
     let loaded = access(&cluster)?;
-    figures.extend(drive(&cluster, loaded.clone(), |access| async move { reads::measure(&access).await })?);
+    let peer = nginx::measure(cluster.sandbox(), bytes, bytes * reads::PAGE)?;
+    let peer = peer.map(|gets| quantile(&gets.answers, 0.99)).transpose()?;
+    let reads = move |access| async move { reads::measure(&access, peer).await };
+    figures.extend(drive(&cluster, loaded.clone(), reads)?);
     figures.extend(drive(&cluster, loaded, |access| async move { watchers::measure(&access).await })?);
     figures.push(Figure::lower("memory after the load", proportional_bytes(cluster.server_pid())?, "MB"));
     cluster.stop()

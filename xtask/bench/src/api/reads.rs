@@ -9,21 +9,20 @@ use sampan_client::RemoteBackend;
 use sampan_client::kubeconfig::Access;
 use serde_json::{Value, json};
 
+use super::nginx;
 use super::population::{PODS, namespace, pod};
 use crate::client::{Pace, connect, drain, get, paced, post};
 use crate::figure::{Figure, quantile};
 
 /// What is asked while lists run: a rate that leaves a small machine some room, or the latencies would be those
 /// of a queue.
-const GETS: Pace = Pace { per_second: 1000, requests: 10_000, waiting: 64 };
+pub const GETS: Pace = Pace { per_second: 1000, requests: 10_000, waiting: 64 };
 const WRITES: Pace = Pace { per_second: 200, requests: 2_000, waiting: 64 };
-const PAGE: usize = 500;
+pub const PAGE: usize = 500;
 
-pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
-    let done = Arc::new(AtomicBool::new(false));
-    let lists = list_until(access.clone(), done.clone());
+/// `peer` is what gets of nginx took under the same load, in milliseconds, p99.
+pub async fn measure(access: &Access, peer: Option<f64>) -> Result<Vec<Figure>> {
     let (reader, writer) = (connect(access)?, connect(access)?);
-    let before = Instant::now();
     let gets = paced(GETS, |number| {
         let number = number.wrapping_mul(7919) % PODS;
         let path = format!("/api/v1/namespaces/{}/pods/{}", namespace(number), pod(number));
@@ -36,11 +35,13 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
         let writer = writer.clone();
         async move { post(&writer, "/api/v1/namespaces/default/configmaps", body.to_string()).await.map(drop) }
     });
-    let mixed = futures_util::future::try_join(gets, writes).await;
+    let lists = |client: Arc<RemoteBackend>, done: Arc<AtomicBool>| async move {
+        Ok(list_pages(&client, || done.load(Ordering::Relaxed)).await?.1)
+    };
+    let before = Instant::now();
+    let ((gets, writes), bytes) =
+        while_listing(access, lists, futures_util::future::try_join(gets, writes)).await?;
     let window = before.elapsed().as_secs_f64();
-    done.store(true, Ordering::Relaxed);
-    let bytes = lists.join().map_err(|_| anyhow!("the listing thread panicked"))??;
-    let (gets, writes) = mixed?;
     let lister = connect(access)?;
     let before = Instant::now();
     let (pages, all) = list_pages(&lister, || false).await?;
@@ -59,6 +60,7 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
             quantile(&gets.answers, 0.99)?,
             "ms",
         )
+        .beside(nginx::NAME, peer)
         .target(2.0),
         Figure::lower("  median", quantile(&gets.answers, 0.5)?, "ms"),
         Figure::lower("  a thread that only sleeps, p99", quantile(&gets.wakes, 0.99)?, "ms"),
@@ -79,22 +81,36 @@ pub async fn measure(access: &Access) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Lists everything again and again on a thread of its own, as another client would: what it does with
-/// its megabytes must not hold up whoever measures, so it gives way to them, as if it had a machine of its
-/// own. The server's part of the lists does not. Answers the bytes that came.
-fn list_until(access: Access, done: Arc<AtomicBool>) -> std::thread::JoinHandle<Result<usize>> {
-    std::thread::spawn(move || {
+/// Does something while another client lists again and again, on a thread of its own: what it does with its
+/// megabytes must not hold up whoever measures, so it gives way to them, as if it had a machine of its own.
+/// The server's part of the lists does not. `list` is told when to stop, and returns the bytes that came, and so
+/// does this.
+pub async fn while_listing<T, F>(
+    access: &Access,
+    list: impl Fn(Arc<RemoteBackend>, Arc<AtomicBool>) -> F + Send + 'static,
+    work: impl Future<Output = Result<T>>,
+) -> Result<(T, usize)>
+where
+    F: Future<Output = Result<usize>>,
+{
+    let done = Arc::new(AtomicBool::new(false));
+    let (access, finished) = (access.clone(), done.clone());
+    let lists = std::thread::spawn(move || -> Result<usize> {
         rustix::process::nice(19)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let client = connect(&access)?;
             let mut bytes = 0;
-            while !done.load(Ordering::Relaxed) {
-                bytes += list_pages(&client, || done.load(Ordering::Relaxed)).await?.1;
+            while !finished.load(Ordering::Relaxed) {
+                bytes += list(client.clone(), finished.clone()).await?;
             }
             Ok(bytes)
         })
-    })
+    });
+    let worked = work.await;
+    done.store(true, Ordering::Relaxed);
+    let bytes = lists.join().map_err(|_| anyhow!("the listing thread panicked"))??;
+    Ok((worked?, bytes))
 }
 
 /// Reads a list page by page until its end or somebody is done: the pages and their bytes.
