@@ -34,8 +34,8 @@ pub fn test(wanted: &[String]) -> Result<()> {
         eprintln!("\n== {name} ==");
         let started = Instant::now();
         let result = part();
-        if let Err(error) = &result {
-            eprintln!("{name} failed: {error:#}");
+        if result.is_err() {
+            eprintln!("{name} failed; its faults are told again at the end");
         }
         results.push((name, result, started.elapsed().as_secs()));
     }
