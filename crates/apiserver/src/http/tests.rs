@@ -111,7 +111,14 @@ async fn a_dry_run_creates_also_from_what_was_read() {
         serde_json::from_str(&text(&server, "GET", &format!("{MAPS}/one"), &json!({})).await).expect("JSON");
     copy["metadata"]["name"] = json!("two");
     let refused = text(&server, "POST", MAPS, &copy).await;
-    assert!(refused.contains("resourceVersion should not be set on objects to be created"), "{refused}");
+    let refused: Value = serde_json::from_str(&refused).expect("JSON");
+    let message = json!("resourceVersion should not be set on objects to be created");
+    assert_eq!((&refused["code"], &refused["message"]), (&json!(500), &message));
+    // That is the last word: faults and admission come before.
+    let mut faulty = copy.clone();
+    faulty["metadata"]["name"] = json!("Two");
+    let refused = text(&server, "POST", MAPS, &faulty).await;
+    assert!(refused.contains("metadata.name: Invalid value"), "{refused}");
     let made = text(&server, "POST", &format!("{MAPS}?dryRun=All"), &copy).await;
     let made: Value = serde_json::from_str(&made).expect("JSON");
     assert_eq!((&made["kind"], &made["metadata"]["name"]), (&json!("ConfigMap"), &json!("two")));

@@ -49,10 +49,6 @@ pub fn prepare_create(
     for field in SERVER_FIELDS.into_iter().chain(["selfLink"]) {
         metadata.remove(field);
     }
-    if metadata.remove("resourceVersion").is_some_and(|revision| !matches!(revision.as_str(), Some("" | "0")))
-    {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
     match namespace {
         Some(namespace) => set_namespace(metadata, namespace)?,
         None => {
@@ -75,6 +71,12 @@ pub fn prepare_create(
     metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".into(), timestamp(Timestamp::now()).into());
     Ok(())
+}
+
+/// Takes the revision out of a new object, and tells whether there was one.
+pub fn take_revision(object: &mut Value) -> bool {
+    let revision = metadata(object).remove("resourceVersion");
+    revision.and_then(|revision| revision.as_str()?.parse().ok()).is_some_and(|revision: u64| revision != 0)
 }
 
 /// Lists and maps of metadata that are empty are not stored: what a patch emptied reads as what was never there.
@@ -219,7 +221,16 @@ mod tests {
         };
         check(json!({"metadata": {}}), 422);
         check(json!({"metadata": {"name": "a", "namespace": "other"}}), 400);
-        check(json!({"metadata": {"name": "a", "resourceVersion": "5"}}), 400);
+    }
+
+    #[test]
+    fn a_revision_is_one_that_could_be_one() {
+        for (revision, is_one) in [("5", true), ("", false), ("0", false), ("x", false)] {
+            let mut object = json!({"metadata": {"name": "a", "resourceVersion": revision}});
+            assert_eq!(take_revision(&mut object), is_one, "{revision:?}");
+            assert_eq!(object, json!({"metadata": {"name": "a"}}));
+        }
+        assert!(!take_revision(&mut json!({})));
     }
 
     #[test]
