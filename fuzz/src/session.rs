@@ -60,6 +60,7 @@ impl Echo {
             stdout: streams.stdout.then(|| Box::new(stdout) as _),
             stderr: streams.stderr.then(|| Box::new(tokio::io::empty()) as _),
             resize: streams.tty.then_some(resize),
+            ends_with_input: false,
             exit: Box::pin(std::future::ready(Ok(ExitStatus { code: 0 }))),
         }
     }

@@ -96,6 +96,8 @@ pub struct ExecSession {
     pub stderr: Option<ByteReader>,
     /// New terminal sizes; present with `tty`.
     pub resize: Option<mpsc::Sender<TerminalSize>>,
+    /// The session ends with its input: whoever typed to a container that goes on reading leaves it then.
+    pub ends_with_input: bool,
     /// Completes when the process ended (exec) or the container ended (attach). An error means
     /// that the process could not be started or was lost.
     pub exit: BoxFuture<'static, Result<ExitStatus, Status>>,

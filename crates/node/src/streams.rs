@@ -85,6 +85,7 @@ impl NodeStreams for Node {
             stdout: session.stdout,
             stderr: session.stderr,
             resize: None,
+            ends_with_input: false,
             exit: exit.boxed(),
         })
     }
@@ -97,11 +98,13 @@ impl NodeStreams for Node {
     ) -> Result<ExecSession, Status> {
         let view = self.find(pod)?;
         let (supervisor, id) = self.running(pod, container).await?;
-        let (tty, stdin) = {
+        let (tty, stdin, once) = {
             let view = view.borrow();
             let spec = pod::any_container(pod::spec(&view.pod), container);
             let flag = |flag: Option<bool>| flag.unwrap_or(false);
-            spec.map_or((false, false), |spec| (flag(spec.tty), flag(spec.stdin)))
+            spec.map_or((false, false, false), |spec| {
+                (flag(spec.tty), flag(spec.stdin), flag(spec.stdin_once))
+            })
         };
         // A terminal has one output, and a container without standard input takes none.
         let wanted = StreamFlags { stdin: streams.stdin && stdin, stderr: streams.stderr && !tty, ..streams };
@@ -117,7 +120,8 @@ impl NodeStreams for Node {
             (stderr, _) => stderr,
         };
         let exit = exit_of(view, container.to_owned(), id);
-        Ok(ExecSession { stdin, stdout: session.stdout, stderr, resize, exit: exit.boxed() })
+        let ends_with_input = wanted.stdin && (tty || !once);
+        Ok(ExecSession { stdin, stdout: session.stdout, stderr, resize, ends_with_input, exit: exit.boxed() })
     }
 
     async fn port_forward(&self, pod: &PodRef, port: u16) -> Result<BoxDuplex, Status> {
@@ -301,6 +305,7 @@ async fn exec_terminal(
         stdout: Some(Box::new(terminal)),
         stderr: None,
         resize: Some(sender),
+        ends_with_input: false,
         exit: exit.boxed(),
     })
 }

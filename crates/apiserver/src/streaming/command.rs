@@ -10,7 +10,7 @@ use sampan_client::node_streams::{
 };
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::multiplex::{CHUNK_BYTES, Sink};
 use super::query::CommandQuery;
@@ -150,7 +150,7 @@ fn non_zero_exit(command: &[String], code: i32) -> Status {
     status
 }
 
-/// Moves bytes until the process ended and its output was sent.
+/// Moves bytes until the process ended, or the client left it, and its output was sent.
 async fn pump(
     session: ExecSession,
     stdin: Option<mpsc::Receiver<Bytes>>,
@@ -158,14 +158,27 @@ async fn pump(
     stderr: Option<&Sink>,
     resize: Option<mpsc::Receiver<Bytes>>,
 ) -> Result<ExitStatus, Status> {
-    let ExecSession { stdin: process_stdin, stdout: out, stderr: err, resize: sizes, exit } = session;
+    let ExecSession { stdin: process_stdin, stdout: out, stderr: err, resize: sizes, ends_with_input, exit } =
+        session;
+    let (input_end, input_ended) = oneshot::channel();
+    let end = async {
+        tokio::select! {
+            exit = exit => exit,
+            Ok(()) = input_ended, if ends_with_input => Ok(ExitStatus { code: 0 }),
+        }
+    };
     let output = async {
-        let ((), (), exit) = tokio::join!(copy_out(out, stdout), copy_out(err, stderr), exit);
+        let ((), (), exit) = tokio::join!(copy_out(out, stdout), copy_out(err, stderr), end);
         exit
     };
     let input = async {
-        tokio::join!(copy_in(stdin, process_stdin), copy_sizes(resize, sizes));
-        // Input that ended does not end the session.
+        let typing = async {
+            copy_in(stdin, process_stdin).await;
+            // Nobody waits for it any more where the process ended before.
+            let _ = input_end.send(());
+        };
+        tokio::join!(typing, copy_sizes(resize, sizes));
+        // The output still comes.
         std::future::pending::<std::convert::Infallible>().await
     };
     tokio::select! {

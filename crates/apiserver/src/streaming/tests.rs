@@ -79,6 +79,12 @@ impl Process {
                 self.taken.store(input.len(), Ordering::Relaxed);
                 0
             }
+            "reader" => {
+                tokio::io::copy(&mut self.stdin, &mut self.stdout).await.expect(write);
+                // Whoever typed left: the process itself goes on.
+                drop((self.stdout, self.stderr));
+                std::future::pending().await
+            }
             "hang" => std::future::pending().await,
             _ => {
                 self.stderr.write_all(b"oops").await.expect(write);
@@ -110,6 +116,7 @@ impl EchoNode {
             stdout: streams.stdout.then(|| Box::new(stdout) as _),
             stderr: streams.stderr.then(|| Box::new(stderr) as _),
             resize: streams.tty.then_some(resize),
+            ends_with_input: false,
             exit: Box::pin(process.run(command)),
         }
     }
@@ -136,7 +143,8 @@ impl NodeStreams for EchoNode {
     }
 
     async fn attach(&self, _: &PodRef, _: &str, streams: StreamFlags) -> Result<ExecSession, Status> {
-        Ok(self.start("fail".to_owned(), streams))
+        let command = if streams.stdin { "reader" } else { "fail" };
+        Ok(ExecSession { ends_with_input: streams.stdin, ..self.start(command.to_owned(), streams) })
     }
 
     async fn port_forward(&self, _pod: &PodRef, port: u16) -> Result<BoxDuplex, Status> {

@@ -70,6 +70,8 @@ struct Attachment {
     stdin: Option<File>,
     stdout: Option<Sink>,
     stderr: Option<Sink>,
+    /// Wants nothing but what waits already.
+    leaves: bool,
 }
 
 impl Attachment {
@@ -155,6 +157,7 @@ impl Streams {
             stdin: stdin.map(File::from),
             stdout: sink(self.stdout.is_some(), stdout)?,
             stderr: sink(self.stderr.is_some(), stderr)?,
+            leaves: false,
         };
         if !attachment.is_over() {
             self.next_attachment += 1;
@@ -272,7 +275,7 @@ impl Streams {
             Err(_) => 0,
         };
         let chunk = &buffer[..count];
-        for attachment in self.attachments.values_mut() {
+        for attachment in self.attachments.values_mut().filter(|attachment| !attachment.leaves) {
             let sink = attachment.sink(stream);
             if sink.as_mut().is_some_and(|sink| !sink.write(chunk)) {
                 *sink = None;
@@ -313,10 +316,13 @@ impl Streams {
             Err(error) if is_transient(&error) => {}
             Ok(0) | Err(_) => {
                 attachment.stdin = None;
-                // A terminal is closed by typing end-of-file, not by leaving.
+                // A terminal is closed by typing end-of-file, not by leaving. Who typed to what goes on reading
+                // leaves it with the input, as with containerd.
                 if self.stdin_once && self.terminal.is_none() {
                     self.input_ends = true;
                     self.write_input(&[]);
+                } else {
+                    attachment.leaves = true;
                 }
             }
             Ok(count) => self.write_input(&buffer[..count]),
@@ -329,6 +335,7 @@ impl Streams {
         let no_input = self.input.is_none();
         self.attachments.retain(|_, attachment| {
             for (stream, ended) in [Stream::Stdout, Stream::Stderr].into_iter().zip(ended) {
+                let ended = ended || attachment.leaves;
                 let sink = attachment.sink(stream);
                 if ended && sink.as_ref().is_some_and(|sink| sink.waiting.is_empty()) {
                     *sink = None;

@@ -107,6 +107,7 @@ fn main() -> ExitCode {
         .check("exec", streams::exec)
         .check("exec -it", streams::exec_terminal)
         .check("attach", streams::attach)
+        .check("attach, and again", streams::attach_again)
         .check("cp", streams::cp)
         .check("port-forward", streams::port_forward)
         .check("create deployment, scale, expose", workloads::deployment)

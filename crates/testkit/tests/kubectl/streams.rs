@@ -105,6 +105,22 @@ spec:
         .says(&["cannot attach a container in a completed pod; current phase is Succeeded"]);
 }
 
+/// Whose input ends leaves a container that goes on reading, for the next one to type to.
+pub fn attach_again(cluster: &mut Cluster) {
+    let namespace = cluster.namespace("attach-again");
+    let words =
+        ["--image=example.com/test:1", "--restart=Never", "--stdin", "--leave-stdin-open", "--attach"];
+    let read = ["--", "sh", "-c", "cat && echo bye"];
+    namespace.kubectl_stdin(&[&["run", "reader"][..], &words, &read].concat(), "one\n").ok();
+    namespace.kubectl_stdin(&["attach", "-i", "reader"], "two\n").ok();
+    namespace.wait("pod/reader", "condition=Ready");
+    let mut log = namespace.spawn(&["logs", "-f", "reader"]);
+    log.until("^one$");
+    log.until("^two$");
+    let printed = log.kill();
+    assert!(!printed.contains("bye"), "{printed}");
+}
+
 pub fn cp(cluster: &mut Cluster) {
     let namespace = with_shell(cluster, "cp");
     let directory = cluster.scratch().join("cp");

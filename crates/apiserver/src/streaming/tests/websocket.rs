@@ -86,6 +86,14 @@ async fn attaching_succeeds_whatever_the_container_exits_with() {
 }
 
 #[tokio::test]
+async fn whoever_typed_leaves_a_container_that_goes_on_reading() {
+    let messages = vec![binary(b"\0one"), binary(&[255, 0])];
+    let channels = run("/attach?stdin=true&stdout=true", "v5.channel.k8s.io", messages).await;
+    let status: Value = serde_json::from_str(&channels[&3]).expect("a status");
+    assert_eq!((&channels[&1], &status["status"]), (&"one".to_owned(), &Value::from("Success")));
+}
+
+#[tokio::test]
 async fn terminals_are_resized() {
     let messages = vec![binary(b"\x04{\"Width\":80,\"Height\":24}")];
     let channels =
