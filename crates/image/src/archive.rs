@@ -35,7 +35,7 @@ pub struct ImportOptions {
 /// Why an archive was not imported. Nothing of it is in the store.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
@@ -51,11 +51,11 @@ pub enum ImportError {
     TooMany(usize),
     #[error("the archive has more than {0} bytes")]
     Bytes(u64),
-    #[error("{0}")]
+    #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("the archive names an image {name:?}")]
     Name { name: String, source: ReferenceError },
-    #[error("{0}")]
+    #[error(transparent)]
     Install(#[from] InstallError),
 }
 

@@ -27,7 +27,7 @@ pub enum PackSource {
 /// Why nothing was packed.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot {action} {}", path.display())]
     Source { action: &'static str, path: PathBuf, source: io::Error },
@@ -39,7 +39,7 @@ pub enum PackError {
     Socket(PathBuf),
     #[error("cannot write the layer")]
     Layer(#[source] io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Install(#[from] InstallError),
 }
 

@@ -24,7 +24,7 @@ use crate::store::{ImageStore, StoreError};
 pub enum RootfsError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 

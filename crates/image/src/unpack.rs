@@ -49,7 +49,7 @@ pub enum UnpackError {
     Field { path: String, field: &'static str },
     #[error("{path:?} is of the unknown type {kind:?}")]
     Kind { path: String, kind: char },
-    #[error("{0}")]
+    #[error(transparent)]
     Limit(#[from] LimitExceeded),
     #[error("the content's digest is {actual}, not {expected}")]
     Digest { expected: Digest, actual: Digest },

@@ -17,9 +17,9 @@ use crate::store::{ImageStore, StoreError};
 /// Why images were not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}")]
+    #[error(transparent)]
     Name(#[from] ReferenceError),
     #[error("cannot write the archive")]
     Write(#[source] io::Error),

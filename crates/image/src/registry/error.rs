@@ -33,7 +33,7 @@ pub enum TransportError {
 /// Why an image was not pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    #[error("{0}")]
+    #[error(transparent)]
     Transport(#[from] TransportError),
     #[error("{what}: not found: {message}")]
     NotFound { what: String, message: String },
@@ -51,11 +51,11 @@ pub enum PullError {
     Size { what: String, expected: u64 },
     #[error("{what}: the login server's answer is malformed")]
     Token { what: String },
-    #[error("{0}")]
+    #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("{0}")]
+    #[error(transparent)]
     Install(#[from] InstallError),
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 

@@ -16,7 +16,7 @@ pub(crate) const MAX_CONFIG_BYTES: u64 = 8 << 20;
 /// Why blobs are no image that this machine can run.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the image configuration {digest} is malformed")]
     Config { digest: Digest, source: serde_json::Error },
@@ -28,7 +28,7 @@ pub enum InstallError {
     Platform { os: String, architecture: String, host: &'static str },
     #[error("layer {digest}")]
     Layer { digest: Digest, source: UnpackError },
-    #[error("{0}")]
+    #[error(transparent)]
     Limit(#[from] LimitExceeded),
 }
 

@@ -25,7 +25,7 @@ const AGENT: &str = "kube-probe/1.35";
 pub enum HttpError {
     #[error("dial tcp {host}:{port}: connect: {}", plain(source))]
     Connect { host: String, port: u16, source: std::io::Error },
-    #[error("{0}")]
+    #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("invalid request: {0}")]
     Request(#[from] http::Error),

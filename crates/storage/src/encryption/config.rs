@@ -56,7 +56,7 @@ impl std::fmt::Display for GroupResource {
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{0}")]
+    #[error(transparent)]
     Syntax(#[from] yaml_serde::Error),
     #[error("got unexpected config type: {api_version}, Kind={kind}")]
     Type { api_version: String, kind: String },

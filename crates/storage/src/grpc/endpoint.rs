@@ -37,7 +37,7 @@ pub struct TlsFiles {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    #[error("{0}")]
+    #[error(transparent)]
     Connect(#[from] io::Error),
     #[error("cannot read {path}: {reason}")]
     File { path: PathBuf, reason: String },
