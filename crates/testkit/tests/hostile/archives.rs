@@ -94,47 +94,49 @@ pub fn escapes(cluster: &mut Cluster) {
     let witness = witness(cluster);
     let absolute = witness.to_str().expect("text").to_owned();
     let up = format!("{}{}", "../".repeat(12), absolute.trim_start_matches('/'));
-    let layers =
-        [
-            ("parent directories", Archive::default().entry(&up, b'0', "", b"evil")),
-            ("an absolute path", Archive::default().entry(&absolute, b'0', "", b"evil")),
-            (
-                "a link to the outside",
-                Archive::default().entry("out", b'2', cluster.scratch().to_str().expect("text"), b"").entry(
-                    "out/escaped",
-                    b'0',
-                    "",
-                    b"evil",
-                ),
+    let hard = |to: &str| Archive::default().entry("hard", b'1', to, b"");
+    let scratch = cluster.scratch().to_str().expect("text").to_owned();
+    // Refused by name, or nothing: then it stayed inside of the image.
+    let layers = [
+        ("parent directories", Archive::default().entry(&up, b'0', "", b"evil"), "would be outside the root"),
+        ("an absolute path", Archive::default().entry(&absolute, b'0', "", b"evil"), ""),
+        (
+            "a link to the outside",
+            Archive::default().entry("out", b'2', &scratch, b"").entry("out/escaped", b'0', "", b"evil"),
+            "",
+        ),
+        (
+            "a link up",
+            Archive::default().entry("a", b'5', "", b"").entry("a/out", b'2', &"../".repeat(20), b"").entry(
+                &format!("a/out{absolute}"),
+                b'0',
+                "",
+                b"evil",
             ),
-            (
-                "a link up",
-                Archive::default()
-                    .entry("a", b'5', "", b"")
-                    .entry("a/out", b'2', &"../".repeat(20), b"")
-                    .entry(&format!("a/out{absolute}"), b'0', "", b"evil"),
-            ),
-            (
-                "a hard link to the outside",
-                Archive::default().entry("hard", b'1', "/etc/hostname", b"").entry("hard", b'0', "", b"evil"),
-            ),
-            (
-                "a hard link up",
-                Archive::default().entry("hard", b'1', "../../../../../../../../etc/hostname", b""),
-            ),
-        ];
+            "",
+        ),
+        (
+            "a hard link to the outside",
+            hard("/etc/hostname").entry("hard", b'0', "", b"evil"),
+            "cannot copy \"/etc/hostname\": No such file",
+        ),
+        ("a hard link up", hard(&format!("{}etc/hostname", "../".repeat(8))), "would be outside the root"),
+    ];
     let hostname = std::fs::read("/etc/hostname").ok();
-    for (what, layer) in layers {
-        // Either it is refused by name, or it stayed inside of the image.
+    for (what, layer, refusal) in layers {
         let output = import_layer(cluster, layer.end());
         assert!(!witness.exists(), "{what} climbed out\n{output}");
         assert_eq!(std::fs::read("/etc/hostname").ok(), hostname, "{what}");
-        assert!(output.code == Some(0) || output.stderr.starts_with("error: "), "{what}\n{output}");
+        if refusal.is_empty() {
+            output.ok()
+        } else {
+            output.fails().says(&[refusal])
+        };
     }
     // Blobs and names of the outer archive do no more.
     let outer =
         Archive::default().entry(&up, b'0', "", b"evil").entry("index.json", b'2', "/etc/passwd", b"").end();
-    import(cluster, &outer).fails().says(&["error: "]);
+    import(cluster, &outer).fails().says(&["neither a docker archive (no manifest.json) nor an OCI layout"]);
     assert!(!witness.exists());
     // Another content than its digest.
     let layer = Archive::default().entry("file", b'0', "", b"good").end();
@@ -144,8 +146,8 @@ pub fn escapes(cluster: &mut Cluster) {
     forged[place..place + 4].copy_from_slice(b"evil");
     import(cluster, &forged).fails().says(&["sha256:"]);
     import(cluster, &honest).ok();
-    import(cluster, b"nonsense").fails().says(&["error: "]);
-    import(cluster, &honest[..honest.len() / 2]).fails().says(&["error: "]);
+    import(cluster, b"nonsense").fails().says(&["cannot read the archive: "]);
+    import(cluster, &honest[..honest.len() / 2]).fails().says(&["cannot read the archive: unexpected EOF"]);
 }
 
 pub fn bombs(cluster: &mut Cluster) {
@@ -153,12 +155,12 @@ pub fn bombs(cluster: &mut Cluster) {
         // A sparse promise: a header that names more bytes than follow.
         let mut cut = Archive::default();
         cut.header("huge", b'0', "", 1 << 32);
-        import_layer(cluster, cut.0).fails().says(&["error: "]);
+        import_layer(cluster, cut.0).fails().says(&["the tar stream is damaged: unexpected end of file"]);
         // Compressed: 1 MB that unpacks to 1 GB, a thousand times over in one stream.
         let layer = gzip_of_zeros(20 << 30);
         let output =
             import(cluster, &image(&layer, "application/vnd.oci.image.layer.v1.tar+gzip", &"0".repeat(64)));
-        output.fails().says(&["error: "]);
+        output.fails().says(&["the content is more than 200 times as large as its compressed form\n"]);
         // One directory in another, thousands deep.
         let mut deep = Archive::default();
         for depth in 1..40 {
